@@ -1,0 +1,295 @@
+"""Losses: how wrong each example's outputs are, and the weighted mean that makes a cost of them.
+
+A loss takes outputs and targets whose leading axis is the batch, and returns one number per example.
+Nothing is broadcast: shapes that do not match are refused, since `(n,)` against `(n, 1)` would
+otherwise be an `n` by `n` table, averaged without a word.
+"""
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Num
+
+from jaxnet import activations, checks
+
+__all__ = [
+    "absolute_error",
+    "binary_cross_entropy",
+    "cross_entropy",
+    "huber",
+    "mean_absolute_error",
+    "mean_squared_error",
+    "sigmoid_binary_cross_entropy",
+    "softmax_cross_entropy",
+    "squared_error",
+    "weighted_mean",
+]
+
+Outputs = Float[Array, "batch *outputs"]
+Targets = Num[ArrayLike, "batch *outputs"] | Bool[ArrayLike, "batch *outputs"]
+Classes = Float[Array, "*batch classes"]
+Labels = Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]
+
+
+def weighted_mean(
+    values: Float[ArrayLike, "..."], weights: Float[ArrayLike, "..."] | None = None
+) -> Float[Array, ""]:
+    """The mean of `values` weighted by `weights`: `sum(weights * values) / sum(weights)`.
+
+    Args:
+        values: losses or metrics, one per example.
+        weights: of the same shape, not negative; `None` means equal weights. A value of weight 0
+            does not count, even if it is infinite or NaN, and if all weights are 0 the mean is 0.
+
+    Raises:
+        ValueError: the shapes differ.
+
+    >>> float(weighted_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([1.0, 1.0, 0.0])))
+    1.5
+    """
+    values = checks.floating("weighted_mean", "values", values)
+    if weights is None:
+        return jnp.mean(values)
+    weights = checks.like("weighted_mean", "weights", weights, "values", values)
+    total = jnp.sum(weights)
+    counted = jnp.sum(weights * jnp.where(weights == 0, 0, values))
+    return counted / jnp.where(total == 0, 1, total)
+
+
+# Regression.
+
+
+def squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The squared error of each example, `sum_k (outputs_k - targets_k)**2`.
+
+    The mean over the outputs instead of their sum is `mean_squared_error`.
+
+    Raises:
+        ValueError: the shapes differ. Likewise for every loss of this module.
+        TypeError: outputs that are not floating-point, or targets of another floating-point type.
+
+    >>> squared_error(jnp.array([[0.12, 0.88, 0.0001]]), jnp.array([[1.0, 0.0, 0.0]]))
+    Array([1.5488], dtype=float32)
+    """
+    outputs, targets = checks.pair("squared_error", outputs, targets)
+    return _sum_outputs(jnp.square(outputs - targets))
+
+
+def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The squared error of each example, averaged over its outputs.
+
+    This, averaged over a batch, is PyTorch's `MSELoss` and Keras' `mean_squared_error`.
+
+    >>> mean_squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
+    Array([2.], dtype=float32)
+    """
+    outputs, targets = checks.pair("mean_squared_error", outputs, targets)
+    return _mean_outputs(jnp.square(outputs - targets))
+
+
+def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The absolute error of each example, `sum_k |outputs_k - targets_k|`; gradient 0 at 0.
+
+    >>> absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
+    Array([2.], dtype=float32)
+    """
+    outputs, targets = checks.pair("absolute_error", outputs, targets)
+    return _sum_outputs(jnp.abs(outputs - targets))
+
+
+def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The absolute error of each example, averaged over its outputs.
+
+    >>> mean_absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
+    Array([1.], dtype=float32)
+    """
+    outputs, targets = checks.pair("mean_absolute_error", outputs, targets)
+    return _mean_outputs(jnp.abs(outputs - targets))
+
+
+def huber(
+    outputs: Outputs, targets: Targets, *, delta: Float[ArrayLike, ""] = 1.0
+) -> Float[Array, " batch"]:
+    """Huber's loss: quadratic for errors up to `delta`, linear beyond, summed over the outputs.
+
+    `error**2 / 2` where `|error| <= delta`, else `delta * (|error| - delta / 2)`.
+
+    Reference: Huber, Robust estimation of a location parameter, 1964.
+
+    >>> huber(jnp.array([[0.5], [3.0]]), jnp.array([[0.0], [0.0]]))
+    Array([0.125, 2.5  ], dtype=float32)
+    """
+    outputs, targets = checks.pair("huber", outputs, targets)
+    size = jnp.abs(outputs - targets)
+    small = size <= delta
+    quadratic = jnp.square(jnp.where(small, size, 0)) / 2
+    return _sum_outputs(jnp.where(small, quadratic, delta * (size - delta / 2)))
+
+
+# Classification.
+
+
+def cross_entropy(
+    probabilities: Classes,
+    targets: Labels,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+) -> Float[Array, "*batch"]:
+    """The cross-entropy of each example, `-sum_k targets_k * log(probabilities_k)`.
+
+    For a network whose last activation is softmax. If its outputs are logits, use
+    `softmax_cross_entropy`, which is accurate for probabilities near 0 and 1 too. The arguments
+    are those of `softmax_cross_entropy`, but for probabilities in place of logits.
+
+    A probability of exactly 0 costs nothing where its target is 0, and infinity elsewhere.
+
+    >>> cross_entropy(jnp.array([[0.12, 0.88, 0.0]]), jnp.array([0]))
+    Array([2.1203], dtype=float32)
+    """
+    probabilities = checks.floating("cross_entropy", "probabilities", probabilities)
+    expected = _class_targets(
+        "cross_entropy", probabilities, targets, label_smoothing, class_weights
+    )
+    return -jnp.sum(_times_log(expected, probabilities), -1)
+
+
+def softmax_cross_entropy(
+    logits: Classes,
+    targets: Labels,
+    *,
+    label_smoothing: float = 0.0,
+    class_weights: Float[ArrayLike, " classes"] | None = None,
+) -> Float[Array, "*batch"]:
+    """The cross-entropy of each example, `-sum_k targets_k * log_softmax(logits)_k`.
+
+    Args:
+        logits: `[batch, classes]`, any real numbers; -inf for a class that cannot be.
+        targets: either labels, integers from 0 to classes - 1 of shape `[batch]`, or
+            distributions, `[batch, classes]`.
+        label_smoothing: from 0 to 1; the share of each target that is spread evenly over the
+            classes.
+        class_weights: `[classes]`; every class's term is multiplied by its weight. The mean of
+            that divides by the number of examples; PyTorch's divides by the sum of the weights
+            of their classes: `weighted_mean(unweighted losses, class_weights[labels])`.
+
+    Raises:
+        ValueError: shapes that do not match, a label out of range (where the labels are known,
+            that is outside `jit`), a `label_smoothing` outside of [0, 1].
+        TypeError: logits that are not floating-point.
+
+    >>> softmax_cross_entropy(jnp.array([[34.0, 32.0, 25.0]]), jnp.array([1]))
+    Array([2.127], dtype=float32)
+
+    The loss of an example that is classified with certainty keeps its digits; in PyTorch and
+    optax the loss and gradient become 0 once the label's logit leads by 17.
+
+    >>> print(f"{softmax_cross_entropy(jnp.array([[40.0, 0.0]]), jnp.array([0]))[0]:.4g}")
+    4.248e-18
+    """
+    logits = checks.floating("softmax_cross_entropy", "logits", logits)
+    expected = _class_targets(
+        "softmax_cross_entropy", logits, targets, label_smoothing, class_weights
+    )
+    if expected.dtype == bool:
+        return _label_cross_entropy(logits, expected)
+    log_probabilities = activations.log_softmax(logits)
+    return -jnp.sum(expected * jnp.where(expected == 0, 0, log_probabilities), -1)
+
+
+def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The cross-entropy of each example's yes-or-no outputs, summed over them.
+
+    `-targets * log(probabilities) - (1 - targets) * log(1 - probabilities)`, for a network whose
+    last activation is the sigmoid. If its outputs are logits, use `sigmoid_binary_cross_entropy`.
+
+    >>> binary_cross_entropy(jnp.array([0.8, 0.8]), jnp.array([1, 0]))
+    Array([0.2231, 1.6094], dtype=float32)
+    """
+    probabilities, targets = checks.pair("binary_cross_entropy", probabilities, targets)
+    complements = jnp.where(targets == 1, 0, probabilities)
+    positive = _times_log(targets, probabilities)
+    return -_sum_outputs(positive + (1 - targets) * jnp.log1p(-complements))
+
+
+def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Array, " batch"]:
+    """The cross-entropy of each example's yes-or-no logits, summed over them.
+
+    `targets * softplus(-logits) + (1 - targets) * softplus(logits)`; targets are 0, 1 or a
+    probability between. optax's function of this name does not sum.
+
+    >>> sigmoid_binary_cross_entropy(jnp.array([2.0, 2.0]), jnp.array([1, 0]))
+    Array([0.1269, 2.1269], dtype=float32)
+    """
+    logits, targets = checks.pair("sigmoid_binary_cross_entropy", logits, targets)
+    yes, no = activations.softplus(-logits), activations.softplus(logits)
+    return _sum_outputs(targets * yes + (1 - targets) * no)
+
+
+@jax.custom_jvp
+def _label_cross_entropy(logits, is_label):
+    top, _, others = _margins(logits, is_label)
+    return jnp.squeeze(top + jnp.log1p(others + jnp.expm1(-top)), -1)
+
+
+@_label_cross_entropy.defjvp
+def _(primals, tangents):
+    logits, is_label = primals
+    top, exponentials, others = _margins(logits, is_label)
+    total = others + jnp.exp(-top)
+    gradient = jnp.where(is_label, -others, exponentials) / total
+    loss = jnp.squeeze(top + jnp.log1p(others + jnp.expm1(-top)), -1)
+    return loss, jnp.sum(gradient * tangents[0], -1)
+
+
+def _margins(logits, is_label):
+    """The other logits less the label's: the largest (at least 0), all exponentials relative to it.
+
+    The label's own exponential is left out of their sum, in which they would be rounded away.
+    """
+    label_logit = jnp.sum(jnp.where(is_label, logits, 0), -1, keepdims=True)
+    margins = jnp.where(is_label, -jnp.inf, logits - label_logit)
+    top = jax.lax.stop_gradient(jnp.max(margins, -1, keepdims=True, initial=0))
+    exponentials = jnp.exp(margins - top)
+    return top, exponentials, jnp.sum(exponentials, -1, keepdims=True)
+
+
+def _times_log(targets, probabilities):
+    """`targets * log(probabilities)`, and 0 where the target is 0, also at a probability of 0."""
+    return targets * jnp.log(jnp.where(targets == 0, 1, probabilities))
+
+
+def _sum_outputs(errors):
+    return jnp.sum(errors, tuple(range(1, errors.ndim)))
+
+
+def _mean_outputs(errors):
+    return jnp.mean(errors, tuple(range(1, errors.ndim)))
+
+
+def _class_targets(function, outputs, targets, label_smoothing, class_weights):
+    """Targets as a distribution over the classes, or as a boolean mask if they are plain labels."""
+    if outputs.ndim == 0:
+        raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
+    if not isinstance(label_smoothing, (int, float)) or not 0 <= label_smoothing <= 1:
+        raise ValueError(
+            f"{function}: expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
+        )
+    classes = outputs.shape[-1]
+    if jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+        checks.labels(function, targets, outputs)
+        expected = jnp.asarray(targets)[..., None] == jnp.arange(classes)
+    else:
+        expected = checks.like(function, "targets", targets, "outputs", outputs)
+    if label_smoothing:
+        even = label_smoothing / classes
+        expected = (1 - label_smoothing) * expected.astype(outputs.dtype) + even
+    if class_weights is not None:
+        weights = jnp.asarray(class_weights, outputs.dtype)
+        if weights.shape != (classes,):
+            raise ValueError(
+                f"{function}: expected class_weights of shape [{classes}]. "
+                f"Received: {list(weights.shape)}"
+            )
+        expected = expected.astype(outputs.dtype) * jnp.broadcast_to(weights, outputs.shape)
+    return expected

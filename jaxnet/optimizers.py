@@ -1,0 +1,291 @@
+"""Optimizers: the rules that turn gradients into updates of the parameters.
+
+Each is an `optax.GradientTransformation`, a pair of pure functions
+
+    init(parameters) -> state
+    update(gradients, state, parameters) -> (updates, state)
+
+whose updates are to be added to the parameters (`optax.apply_updates`), so these work wherever
+optax's do and optax's work wherever these do. Each equals optax's of the same arguments bit for bit.
+
+The learning rate is a number, a traced array or a schedule: a function from the number of steps made so far to
+the rate (optax has many). A state's structure, shapes and dtypes never change from step to step.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxnet import checks
+
+__all__ = [
+    "AdamState",
+    "GradientDescentState",
+    "SgdState",
+    "adam",
+    "adamw",
+    "gradient_descent",
+    "sgd",
+]
+
+Number = float | Float[Array, ""]
+LearningRate = Number | Callable[[Int[Array, ""]], Number]
+Parameters = PyTree[Float[Array, "..."]]
+
+
+class GradientDescentState(NamedTuple):
+    """The number of steps made."""
+
+    step: Int[Array, ""]
+
+
+def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformation:
+    """Gradient descent: `updates = -learning_rate * gradients`.
+
+    With the gradients of all the data it is gradient descent proper; with those of a random batch,
+    stochastic gradient descent. `optax.sgd(learning_rate)` is the same rule.
+
+    Args:
+        learning_rate: at least 0; a number, a traced array or a schedule.
+
+    Raises:
+        ValueError, TypeError: a rate that is negative, not finite or not a number; and, when
+            updating with parameters given, gradients that do not match them.
+
+    Reference: Cauchy, Méthode générale pour la résolution des systèmes d'équations simultanées,
+    1847; Robbins and Monro, A stochastic approximation method, 1951.
+
+    >>> optimizer = gradient_descent(0.5)
+    >>> optimizer.update(jnp.array([2.0]), optimizer.init(jnp.array([1.0])))[0]
+    Array([-1.], dtype=float32)
+    """
+    _check_rate("gradient_descent", learning_rate)
+
+    def init(parameters: Parameters) -> GradientDescentState:
+        del parameters
+        return GradientDescentState(jnp.zeros((), jnp.int32))
+
+    def update(
+        gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
+    ) -> tuple[Parameters, GradientDescentState]:
+        if parameters is not None:
+            checks.same_tree("gradient_descent", "gradients", gradients, "the parameters", parameters)
+        updates = _descend(learning_rate, state.step, gradients)
+        return updates, GradientDescentState(_next(state.step))
+
+    return optax.GradientTransformation(init, update)
+
+
+class SgdState(NamedTuple):
+    """The number of steps made, and the velocity: a decaying sum of past gradients."""
+
+    step: Int[Array, ""]
+    velocity: Parameters
+
+
+def sgd(
+    learning_rate: LearningRate, *, momentum: Number = 0.0, nesterov: bool = False
+) -> optax.GradientTransformation:
+    """Stochastic gradient descent with momentum.
+
+        velocity = gradients + momentum * velocity
+        updates = -learning_rate * velocity
+
+    and with `nesterov`, `updates = -learning_rate * (gradients + momentum * velocity)`, which looks
+    one step ahead. Without momentum it is `gradient_descent`.
+
+    Args:
+        learning_rate: at least 0; a number, a traced array or a schedule.
+        momentum: at least 0 and below 1.
+        nesterov: whether to look ahead.
+
+    PyTorch's `SGD` with dampening 0 is the same; Keras multiplies the gradient by the rate before
+    it enters the velocity, which differs under a schedule.
+
+    Reference: Polyak, Some methods of speeding up the convergence of iteration methods, 1964;
+    Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
+
+    >>> optimizer = sgd(0.5, momentum=0.9)
+    >>> state = optimizer.init(jnp.array([1.0]))
+    >>> updates, state = optimizer.update(jnp.array([2.0]), state)
+    >>> optimizer.update(jnp.array([2.0]), state)[0]
+    Array([-1.9], dtype=float32)
+    """
+    _check_rate("sgd", learning_rate)
+    checks.number("sgd", "momentum", momentum, 0, 1, below=True)
+
+    def init(parameters: Parameters) -> SgdState:
+        return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
+
+    def update(
+        gradients: Parameters, state: SgdState, parameters: Parameters | None = None
+    ) -> tuple[Parameters, SgdState]:
+        del parameters
+        checks.same_tree("sgd", "gradients", gradients, "the parameters", state.velocity)
+
+        def accumulate(g, velocity):
+            return g + _cast(momentum, g) * velocity
+
+        velocity = jax.tree.map(accumulate, gradients, state.velocity)
+        direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
+        updates = _descend(learning_rate, state.step, direction)
+        return updates, SgdState(_next(state.step), velocity)
+
+    return optax.GradientTransformation(init, update)
+
+
+class AdamState(NamedTuple):
+    """The number of steps made, and the decaying means of the gradients (m) and their squares (v)."""
+
+    step: Int[Array, ""]
+    m: Parameters
+    v: Parameters
+
+
+def adam(
+    learning_rate: LearningRate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+) -> optax.GradientTransformation:
+    """Adam: steps of about the learning rate, whatever the size of the gradients.
+
+        m = (1 - b1) * g + b1 * m                   decaying mean of the gradients
+        v = (1 - b2) * g**2 + b2 * v                ... and of their squares
+        m_hat = m / (1 - b1**t)                     both start at 0: correct for that
+        v_hat = v / (1 - b2**t)
+        updates = -learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
+
+    in step `t = 1, 2, ...`; a schedule is asked for step `t - 1`.
+
+    Args:
+        learning_rate: at least 0; a number, a traced array or a schedule.
+        b1, b2: decay of the two means, at least 0 and below 1.
+        eps: at least 0; bounds the updates where gradients vanish. Keras adds 1e-7.
+        eps_root: at least 0; above 0 keeps the derivative of the update finite at a gradient of 0,
+            for gradients through the training itself.
+
+    Reference: Kingma and Ba, Adam: a method for stochastic optimization, 2014.
+
+    >>> optimizer = adam(0.1)
+    >>> optimizer.update(jnp.array([2.0, -5.0]), optimizer.init(jnp.array([1.0, 1.0])))[0]
+    Array([-0.1,  0.1], dtype=float32)
+    """
+    return _adam("adam", learning_rate, b1, b2, eps, eps_root)
+
+
+def adamw(
+    learning_rate: LearningRate,
+    *,
+    b1: Number = 0.9,
+    b2: Number = 0.999,
+    eps: Number = 1e-8,
+    eps_root: Number = 0.0,
+    weight_decay: Number = 1e-4,
+    mask: PyTree[bool] | Callable[[Parameters], PyTree[bool]] | None = None,
+) -> optax.GradientTransformation:
+    """Adam with decoupled weight decay: the parameters shrink apart from the adaptive step.
+
+        updates = -learning_rate * (m_hat / (sqrt(v_hat + eps_root) + eps) + weight_decay * parameters)
+
+    with `m_hat` and `v_hat` as in `adam`.
+
+    Args:
+        learning_rate, b1, b2, eps, eps_root: as in `adam`.
+        weight_decay: at least 0. It is multiplied by the learning rate, as in PyTorch and optax; the paper does not.
+            The default is optax's; PyTorch's is 1e-2, Keras' 4e-3.
+        mask: which parameters decay, as a tree of booleans like the parameters or a prefix of it,
+            or a function from the parameters to one. `None`: all do.
+
+    Reference: Loshchilov and Hutter, Decoupled weight decay regularization, 2017.
+
+    >>> optimizer = adamw(0.1, weight_decay=0.5)
+    >>> parameters = jnp.array([1.0])
+    >>> optimizer.update(jnp.array([2.0]), optimizer.init(parameters), parameters)[0]
+    Array([-0.15], dtype=float32)
+    """
+    checks.number("adamw", "weight_decay", weight_decay, 0)
+    return _adam("adamw", learning_rate, b1, b2, eps, eps_root, weight_decay, mask)
+
+
+def _adam(name, learning_rate, b1, b2, eps, eps_root, weight_decay=None, mask=None):
+    _check_rate(name, learning_rate)
+    checks.number(name, "b1", b1, 0, 1, below=True)
+    checks.number(name, "b2", b2, 0, 1, below=True)
+    checks.number(name, "eps", eps, 0)
+    checks.number(name, "eps_root", eps_root, 0)
+
+    def init(parameters: Parameters) -> AdamState:
+        zeros = jnp.zeros((), jnp.int32)
+        return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
+
+    def update(
+        gradients: Parameters, state: AdamState, parameters: Parameters | None = None
+    ) -> tuple[Parameters, AdamState]:
+        checks.same_tree(name, "gradients", gradients, "the parameters", state.m)
+        t = _next(state.step)
+        m_correction = 1 - b1**t
+        v_correction = 1 - b2**t
+
+        def mean(g, m):
+            return _cast(1 - b1, g) * g + _cast(b1, g) * m
+
+        def mean_square(g, v):
+            return _cast(1 - b2, g) * g**2 + _cast(b2, g) * v
+
+        def direction(m, v):
+            m_hat = m / m_correction.astype(m.dtype)
+            v_hat = v / v_correction.astype(v.dtype)
+            return m_hat / (jnp.sqrt(v_hat + _cast(eps_root, v)) + _cast(eps, v))
+
+        m = jax.tree.map(mean, gradients, state.m)
+        v = jax.tree.map(mean_square, gradients, state.v)
+        directions = jax.tree.map(direction, m, v)
+        if weight_decay is not None:
+            directions = _add_decay(name, directions, weight_decay, mask, parameters)
+        return _descend(learning_rate, state.step, directions), AdamState(t, m, v)
+
+    return optax.GradientTransformation(init, update)
+
+
+def _add_decay(name, directions, weight_decay, mask, parameters):
+    if parameters is None:
+        raise ValueError(f"{name}: expected update(gradients, state, parameters). Received: None")
+    checks.same_tree(name, "gradients", directions, "the parameters", parameters)
+    mask = mask(parameters) if callable(mask) else mask
+    decays = jax.tree.broadcast(True if mask is None else mask, parameters)
+    return jax.tree.map(
+        lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
+        directions, parameters, decays,
+    )
+
+
+def _descend(learning_rate, step, directions):
+    """`-learning_rate * directions`, at the rate of that step."""
+    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+    return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
+
+
+def _check_rate(name, learning_rate):
+    if not callable(learning_rate):
+        checks.number(name, "learning_rate", learning_rate, 0)
+
+
+def _cast(hyperparameter, array):
+    """The hyperparameter in the array's dtype, so that no float32 rate turns bfloat16 into float32."""
+    return jnp.asarray(hyperparameter, array.dtype)
+
+
+def _zeros_like(parameters):
+    return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=jnp.result_type(p)), parameters)
+
+
+def _next(step):
+    """`step + 1`, but the largest integer stays."""
+    return jnp.where(step < jnp.iinfo(step.dtype).max, step + 1, step)

@@ -1,0 +1,406 @@
+"""Training as one pure function: steps within epochs, both inside the compiled program.
+
+`make_step` is one step of gradient descent on a batch, `make_epoch` a pass over the data, and
+`train` the whole run. Each can be compiled with `jit`, run many times side by side with `vmap`,
+and differentiated, for instance with respect to the learning rate.
+
+Everything random is folded from one key: the order of epoch e and the noise of step t depend on
+the key and on e and t alone, so a run that is stopped and resumed is the same run.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key, Num, PyTree
+
+from jaxnet import checks
+from jaxnet.losses import weighted_mean
+from jaxnet.networks import Network
+
+__all__ = [
+    "Best",
+    "Data",
+    "TrainState",
+    "evaluate",
+    "initial_state",
+    "make_epoch",
+    "make_step",
+    "predict",
+    "train",
+]
+
+Measure = Callable[[Array, Array], Float[Array, " batch"]]
+"""A loss or a metric: `measure(outputs, targets) -> [batch]`."""
+
+
+class Data(NamedTuple):
+    """Examples: inputs and targets, and how much each counts (`None`: all the same).
+
+    Wherever data is asked for, a plain tuple `(inputs, targets)` will do.
+    """
+
+    inputs: Num[Array, "examples ..."]
+    targets: Num[Array, "examples ..."]
+    weights: Float[Array, " examples"] | None = None
+
+
+class Best(NamedTuple):
+    """The parameters of lowest validation cost so far, that cost, and how many epochs it took."""
+
+    parameters: PyTree
+    cost: Float[Array, ""]
+    epoch: Int[Array, ""]
+
+
+class TrainState(NamedTuple):
+    """All that changes in training; `best` only where there is validation."""
+
+    parameters: PyTree
+    optimizer_state: PyTree
+    step: Int[Array, ""]
+    best: Best | None = None
+
+
+def initial_state(
+    network: Network, optimizer: optax.GradientTransformation, *, key: Key[Array, ""]
+) -> TrainState:
+    """The state before the first step: parameters drawn from the key."""
+    checks.key("initial_state", key)
+    parameters = network.init(key)
+    return TrainState(parameters, optimizer.init(parameters), jnp.zeros((), jnp.int32))
+
+
+def make_step(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    metrics: Mapping[str, Measure] | None = None,
+) -> Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]:
+    """Makes `step(state, batch, key=None) -> (state, measures)`, for a loop of one's own.
+
+    The step descends on the weighted mean of the batch's losses, the cost. `measures` are the cost
+    and the means of the metrics, of the outputs before the update. The key, the same for all
+    steps, is folded with the step's number for what is random in the network; without it nothing
+    is.
+
+    Raises, when the step is traced:
+        ValueError: the loss or a metric does not return one value per example.
+
+    >>> from jaxnet import gradient_descent, mlp, squared_error
+    >>> network, optimizer = mlp([1, 1]), gradient_descent(0.1)
+    >>> state = initial_state(network, optimizer, key=jax.random.key(0))
+    >>> step = jax.jit(make_step(network, squared_error, optimizer))
+    >>> for _ in range(300):
+    ...     state, measures = step(state, Data(jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [3.0]])))
+    >>> state.parameters[0].weights, state.parameters[0].biases
+    (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
+    """
+    named = _named_measures("make_step", loss, metrics)
+
+    def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
+        outputs = network.apply(parameters, batch.inputs, key=key)
+        means = _means(named, outputs, batch)
+        return means["cost"], means
+
+    def step(
+        state: TrainState,
+        batch: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+        key: Key[Array, ""] | None = None,
+    ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        noise = None if key is None else jax.random.fold_in(key, state.step)
+        gradients, measures = jax.grad(cost, has_aux=True)(state.parameters, Data(*batch), noise)
+        updates, optimizer_state = optimizer.update(
+            gradients, state.optimizer_state, state.parameters
+        )
+        parameters = optax.apply_updates(state.parameters, updates)
+        return TrainState(parameters, optimizer_state, state.step + 1, state.best), measures
+
+    return step
+
+
+def make_epoch(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    *,
+    key: Key[Array, ""],
+    batch_size: int | None,
+    validation: Data | None = None,
+    metrics: Mapping[str, Measure] | None = None,
+) -> Callable[[TrainState], tuple[TrainState, dict[str, Float[Array, ""]]]]:
+    """Makes `epoch(state) -> (state, measures)`, one pass over the data.
+
+    The arguments are those of `train`. Every example counts exactly once: the last batch is filled
+    up with examples of weight 0 where the batch size does not divide their number. With
+    validation, `state.best` must be set, as `train` does.
+    """
+    examples = len(data.inputs)
+    batch_size = batch_size or examples
+    steps = -(-examples // batch_size)
+    order_key, noise_key = jax.random.split(key)
+    step = make_step(network, loss, optimizer, metrics)
+    named = _named_measures("make_epoch", loss, metrics)
+
+    def shuffled(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
+        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
+        rows = jnp.pad(order, (0, steps * batch_size - examples)).reshape(steps, batch_size)
+        real = jnp.arange(steps * batch_size).reshape(steps, batch_size) < examples
+        return rows, real
+
+    def batch_of(rows: Int[Array, " batch"], real: Array) -> Data:
+        batch = Data(*(None if a is None else a[rows] for a in data))
+        if examples % batch_size == 0:
+            return batch
+        weights = jnp.ones(batch_size) if batch.weights is None else batch.weights
+        return batch._replace(weights=jnp.where(real, weights, 0))
+
+    def one_step(state: TrainState, rows_and_real: Any) -> Any:
+        batch = batch_of(*rows_and_real)
+        state, measures = step(state, batch, noise_key)
+        return state, (measures, _total_weight(batch))
+
+    def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        number = state.step // steps
+        if steps == 1:
+            state, measures = step(state, data, noise_key)
+        else:
+            state, (means, weights) = jax.lax.scan(one_step, state, shuffled(number))
+            measures = {name: weighted_mean(values, weights) for name, values in means.items()}
+        if validation is not None:
+            held_out = evaluate(network, state.parameters, validation, named)
+            measures |= {f"validation_{name}": value for name, value in held_out.items()}
+            state = _keep_best(state, held_out["cost"], number + 1)
+        return state, measures
+
+    return epoch
+
+
+def train(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    data: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+    *,
+    key: Key[Array, ""],
+    epochs: int,
+    batch_size: int | None,
+    validation: Data | tuple[Array, Array] | tuple[Array, Array, Array] | None = None,
+    metrics: Mapping[str, Measure] | None = None,
+    state: TrainState | None = None,
+) -> tuple[TrainState, dict[str, Float[Array, " epochs"]]]:
+    """A whole training run, as one pure function to be compiled: `jax.jit(lambda key: train(...))`.
+
+    Args:
+        network: any `Network`.
+        loss: `loss(outputs, targets) -> [batch]`, such as `softmax_cross_entropy`.
+        optimizer: jaxnet's or optax's.
+        data: `(inputs, targets)` or `(inputs, targets, weights)`; inputs `[examples, ...]`, weights
+            `[examples]`, not negative.
+        key: of everything random: initial parameters, order of the examples, dropout.
+        epochs: how many passes over the data to make, at least 1.
+        batch_size: examples a step, at most all; `None` for all in every step, which is gradient
+            descent without the stochastic.
+        validation: further data, evaluated after every epoch; the parameters of lowest cost on it
+            are kept in `state.best`.
+        metrics: named functions of the form of the loss, averaged like it.
+        state: where to go on from; by default the start.
+
+    Returns:
+        The state after the last epoch, and for every epoch the "cost", averaged over its steps as
+        they were made, the metrics by their names and, with validation, "validation_cost" and so on.
+
+    Raises:
+        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+
+    >>> from jaxnet import adam, mlp, squared_error
+    >>> data = jnp.linspace(-1.0, 1.0, 64)[:, None], jnp.linspace(-1.0, 1.0, 64)[:, None] ** 2
+    >>> @jax.jit
+    ... def run(key, rate):
+    ...     return train(mlp([1, 8, 1]), squared_error, adam(rate), data, key=key, epochs=99, batch_size=16)
+    >>> state, history = run(jax.random.key(0), 0.01)
+    >>> bool(history["cost"][-1] < 0.01)
+    True
+
+    Many runs in one program:
+
+    >>> keys, rates = jax.random.split(jax.random.key(0), 5), jnp.logspace(-3, -1, 5)
+    >>> jax.vmap(run)(keys, rates)[1]["cost"].shape
+    (5, 99)
+    """
+    checks.key("train", key)
+    checks.whole_number("train", "epochs", epochs, 1)
+    data = check_data("train", "data", data)
+    check_batch_size("train", batch_size, data)
+    if validation is not None:
+        validation = check_data("train", "validation", validation)
+    initial_key, run_key = jax.random.split(key)
+    if state is None:
+        state = initial_state(network, optimizer, key=initial_key)
+    if validation is not None:
+        state = with_best(state)
+    epoch = make_epoch(
+        network,
+        loss,
+        optimizer,
+        data,
+        key=run_key,
+        batch_size=batch_size,
+        validation=validation,
+        metrics=metrics,
+    )
+    return jax.lax.scan(lambda state, _: epoch(state), state, length=epochs)
+
+
+def evaluate(
+    network: Network,
+    parameters: PyTree,
+    data: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+    measures: Mapping[str, Measure],
+    *,
+    batch_size: int = 1024,
+) -> dict[str, Float[Array, ""]]:
+    """Weighted means of losses and metrics over all of the data, computed in batches.
+
+    Args:
+        measures: named losses and metrics.
+        batch_size: how many examples at a time, which bounds the memory.
+
+    >>> from jaxnet import accuracy, mlp
+    >>> network = mlp([2, 2])
+    >>> data = jnp.eye(2), jnp.array([0, 1])
+    >>> evaluate(network, [(jnp.eye(2), jnp.zeros(2))], data, {"accuracy": accuracy})
+    {'accuracy': Array(1., dtype=float32)}
+    """
+    data = check_data("evaluate", "data", data)
+    checks.whole_number("evaluate", "batch_size", batch_size, 1)
+
+    def one_batch(batch: Data) -> Any:
+        means = _means(measures, network.apply(parameters, batch.inputs), batch)
+        return means, _total_weight(batch)
+
+    if len(data.inputs) <= batch_size:
+        return one_batch(data)[0]
+    if data.weights is None:
+        data = data._replace(weights=jnp.ones(len(data.inputs)))
+
+    def from_start(start: Int[Array, ""]) -> Any:
+        batch, new = _slice(data, start, batch_size)
+        return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
+
+    means, weights = jax.lax.map(from_start, jnp.arange(0, len(data.inputs), batch_size))
+    return {name: weighted_mean(values, weights) for name, values in means.items()}
+
+
+def predict(
+    network: Network, parameters: PyTree, inputs: Num[Array, "examples ..."], *, batch_size: int = 1024
+) -> Float[Array, "examples ..."]:
+    """The network's outputs for all inputs, computed in batches, without randomness.
+
+    >>> from jaxnet import mlp
+    >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
+    Array([[2., 3.]], dtype=float32)
+    """
+    inputs = jnp.asarray(inputs)
+    checks.whole_number("predict", "batch_size", batch_size, 1)
+    examples = len(inputs)
+    if examples <= batch_size:
+        return network.apply(parameters, inputs)
+    starts = jnp.arange(0, examples, batch_size)
+    blocks = jax.lax.map(
+        lambda start: network.apply(parameters, _slice(inputs, start, batch_size)[0]), starts
+    )
+    last = examples - (len(starts) - 1) * batch_size
+    return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
+
+
+def check_data(function: str, name: str, data: Any) -> Data:
+    """Data whose parts have one row per example, at least one."""
+    if not isinstance(data, tuple) or len(data) not in (2, 3):
+        raise TypeError(
+            f"{function}: expected {name} as a tuple (inputs, targets) or (inputs, targets, weights). "
+            f"Received: {checks.describe(data)}"
+        )
+    inputs, targets, weights = Data(*(a if a is None else jnp.asarray(a) for a in data))
+    if inputs.ndim < 2 or len(inputs) == 0:
+        raise ValueError(
+            f"{function}: expected inputs of {name} of shape [examples, features], with at least one "
+            f"example. Received: {list(inputs.shape)}"
+        )
+    if targets.ndim == 0 or len(targets) != len(inputs):
+        raise ValueError(
+            f"{function}: expected targets of {name} for {len(inputs)} examples, as many as there are "
+            f"inputs. Received: {list(targets.shape)}"
+        )
+    if weights is not None and weights.shape != (len(inputs),):
+        raise ValueError(
+            f"{function}: expected weights of {name} of shape [{len(inputs)}]. "
+            f"Received: {list(weights.shape)}"
+        )
+    return Data(inputs, targets, weights)
+
+
+def check_batch_size(function: str, batch_size: int | None, data: Data) -> None:
+    """None, or at least 1 and at most the number of examples."""
+    if batch_size is not None:
+        checks.whole_number(function, "batch_size", batch_size, 1, len(data.inputs))
+
+
+def with_best(state: TrainState) -> TrainState:
+    """The state, with a best that any finite cost beats where it has none."""
+    if state.best is not None:
+        return state
+    best = Best(state.parameters, jnp.array(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32))
+    return state._replace(best=best)
+
+
+def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
+    now = Best(state.parameters, cost, epoch)
+    better = cost < state.best.cost
+    return state._replace(
+        best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
+    )
+
+
+def _named_measures(
+    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
+) -> dict[str, Measure]:
+    metrics = dict(metrics or {})
+    for name in metrics:
+        if name == "cost" or name.startswith("validation_"):
+            raise ValueError(
+                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
+                f"which are taken. Received: {name!r}"
+            )
+    return {"cost": loss, **metrics}
+
+
+def _means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
+    """The weighted mean of every measure, which must give one value per example."""
+    means = {}
+    for name, measure in measures.items():
+        values = measure(outputs, batch.targets)
+        if values.shape != (len(batch.inputs),):
+            raise ValueError(
+                f"{name}: expected one value per example, [{len(batch.inputs)}]. "
+                f"Received: {list(values.shape)}"
+            )
+        means[name] = weighted_mean(values, batch.weights)
+    return means
+
+
+def _total_weight(batch: Data) -> Float[Array, ""]:
+    if batch.weights is None:
+        return jnp.array(len(batch.inputs), jnp.float32)
+    return jnp.sum(batch.weights)
+
+
+def _slice(tree: Any, start: Int[Array, ""], size: int) -> Any:
+    """`size` rows from `start`, or the last ones, and which of them are at or after `start`."""
+    rows = len(jax.tree.leaves(tree)[0])
+    sliced = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), tree)
+    first = jnp.minimum(start, rows - size)
+    return sliced, first + jnp.arange(size) >= start
