@@ -1,10 +1,31 @@
-"""What every test shares: users' examples print four digits, the same on every processor."""
+"""What every test and doctest runs under, which is stricter than what users do."""
 
+import os
+
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import jax
 import numpy as np
 import pytest
+from beartype import BeartypeConf, beartype
+from jaxtyping import install_import_hook
+
+
+
+def typechecked(function):
+    """Checks annotations at run time; an integer will do where a float is asked for (PEP 484)."""
+    return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
+
+
+install_import_hook("jaxnet", "conftest.typechecked")
+
+jax.config.update("jax_numpy_dtype_promotion", "strict")
+jax.config.update("jax_numpy_rank_promotion", "raise")
+jax.config.update("jax_debug_key_reuse", True)
 
 
 @pytest.fixture(autouse=True)
 def four_digits():
+    """Arrays in doctests print four digits, which are the same on every processor."""
     with np.printoptions(precision=4, suppress=True):
         yield

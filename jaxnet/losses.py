@@ -151,7 +151,7 @@ def cross_entropy(
     expected = _class_targets(
         "cross_entropy", probabilities, targets, label_smoothing, class_weights
     )
-    return -jnp.sum(_times_log(expected, probabilities), -1)
+    return -jnp.sum(_times_log(expected.astype(probabilities.dtype), probabilities), -1)
 
 
 def softmax_cross_entropy(
@@ -267,6 +267,12 @@ def _mean_outputs(errors):
     return jnp.mean(errors, tuple(range(1, errors.ndim)))
 
 
+def is_label(labels: Int[Array, "*batch"], classes: int) -> Bool[Array, "*batch classes"]:
+    """Whether each class is the label: one-hot, as a mask."""
+    index = jax.lax.broadcasted_iota(labels.dtype, (*labels.shape, classes), labels.ndim)
+    return index == jnp.expand_dims(labels, -1)
+
+
 def _class_targets(function, outputs, targets, label_smoothing, class_weights):
     """Targets as a distribution over the classes, or as a boolean mask if they are plain labels."""
     if outputs.ndim == 0:
@@ -277,8 +283,7 @@ def _class_targets(function, outputs, targets, label_smoothing, class_weights):
         )
     classes = outputs.shape[-1]
     if jnp.issubdtype(jnp.result_type(targets), jnp.integer):
-        checks.labels(function, targets, outputs)
-        expected = jnp.asarray(targets)[..., None] == jnp.arange(classes)
+        expected = is_label(checks.labels(function, targets, outputs), classes)
     else:
         expected = checks.like(function, "targets", targets, "outputs", outputs)
     if label_smoothing:

@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxnet import checks
+from jaxnet.losses import is_label
 
 __all__ = [
     "ClassScores",
@@ -61,10 +62,10 @@ def top_k_accuracy(
     outputs, labels = _classified("top_k_accuracy", outputs, targets)
     classes = outputs.shape[-1]
     checks.whole_number("top_k_accuracy", "k", k, 1, classes)
-    index = jnp.arange(classes)
-    label = labels[..., None]
-    label_output = jnp.sum(jnp.where(index == label, outputs, 0), -1, keepdims=True)
-    ahead = (outputs > label_output) | ((outputs == label_output) & (index < label))
+    chosen = is_label(labels, classes)
+    label_output = jnp.max(outputs, -1, keepdims=True, where=chosen, initial=-jnp.inf)
+    before_label = ~jnp.cumulative_sum(chosen, axis=-1, dtype=bool)
+    ahead = (outputs > label_output) | ((outputs == label_output) & before_label)
     return (jnp.sum(ahead, -1) < k).astype(outputs.dtype)
 
 

@@ -8,7 +8,7 @@ as well: `Network(init, apply)`.
 import functools
 import itertools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -30,15 +30,8 @@ __all__ = [
 ]
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
+Apply = Callable[..., Array]
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Float[Array, "..."]]
-
-
-class Apply(Protocol):
-    """`apply(parameters, inputs, key=...)`; without a key, nothing is random."""
-
-    def __call__(
-        self, parameters: PyTree, inputs: Array, *, key: Key[Array, ""] | None = None
-    ) -> Array: ...
 
 
 class Network(NamedTuple):
@@ -115,7 +108,7 @@ def dense(
         return DenseParameters(weights, jnp.zeros(outputs, jnp.float32))
 
     def apply(
-        parameters: DenseParameters, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
+        parameters: tuple[Array, Array], x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         del key
         weights, biases = parameters
@@ -143,7 +136,7 @@ def dropout(rate: float) -> Network:
     checks.number("dropout", "rate", rate, 0, 1, below=True)
 
     def apply(
-        parameters: tuple[()], x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
+        parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         del parameters
         if key is None:
@@ -186,7 +179,7 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         return LayerNormParameters(jnp.ones(features, jnp.float32), jnp.zeros(features, jnp.float32))
 
     def apply(
-        parameters: LayerNormParameters,
+        parameters: tuple[Array, Array],
         x: Float[Array, "..."],
         *,
         key: Key[Array, ""] | None = None,
@@ -270,7 +263,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         return tuple(part.init(k) for part, k in zip(parts, keys, strict=True))
 
     def apply(
-        parameters: tuple[PyTree, ...], x: Array, *, key: Key[Array, ""] | None = None
+        parameters: Sequence[PyTree], x: Array, *, key: Key[Array, ""] | None = None
     ) -> Array:
         if len(parameters) != len(parts):
             raise ValueError(

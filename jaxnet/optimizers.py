@@ -230,8 +230,8 @@ def _adam(name, learning_rate, b1, b2, eps, eps_root, weight_decay=None, mask=No
     ) -> tuple[Parameters, AdamState]:
         checks.same_tree(name, "gradients", gradients, "the parameters", state.m)
         t = _next(state.step)
-        m_correction = 1 - b1**t
-        v_correction = 1 - b2**t
+        m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
+        v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
 
         def mean(g, m):
             return _cast(1 - b1, g) * g + _cast(b1, g) * m

@@ -8,6 +8,7 @@ Everything random is folded from one key: the order of epoch e and the noise of 
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +20,7 @@ from jaxtyping import Array, Float, Int, Key, Num, PyTree
 from jaxnet import checks
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network
+from jaxnet.statics import Static
 
 __all__ = [
     "Best",
@@ -98,7 +100,7 @@ def make_step(
     >>> state.parameters[0].weights, state.parameters[0].biases
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
-    named = _named_measures("make_step", loss, metrics)
+    named = named_measures("make_step", loss, metrics)
 
     def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
         outputs = network.apply(parameters, batch.inputs, key=key)
@@ -141,9 +143,9 @@ def make_epoch(
     examples = len(data.inputs)
     batch_size = batch_size or examples
     steps = -(-examples // batch_size)
-    order_key, noise_key = jax.random.split(key)
+    order_key, noise_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
     step = make_step(network, loss, optimizer, metrics)
-    named = _named_measures("make_epoch", loss, metrics)
+    named = named_measures("make_epoch", loss, metrics)
 
     def shuffled(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
         order = jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
@@ -240,7 +242,10 @@ def train(
     initial_key, run_key = jax.random.split(key)
     if state is None:
         state = initial_state(network, optimizer, key=initial_key)
+    measures = named_measures("train", loss, metrics)
+    check_measures("train", "data", network, measures, data, state.parameters)
     if validation is not None:
+        check_measures("train", "validation", network, measures, validation, state.parameters)
         state = with_best(state)
     epoch = make_epoch(
         network,
@@ -277,21 +282,29 @@ def evaluate(
     """
     data = check_data("evaluate", "data", data)
     checks.whole_number("evaluate", "batch_size", batch_size, 1)
+    check_measures("evaluate", "data", network, measures, data, parameters)
+    return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(plan: Static[Any], batch_size: int, parameters: PyTree, data: Data) -> dict[str, Array]:
+    network, measures = plan.value
 
     def one_batch(batch: Data) -> Any:
         means = _means(measures, network.apply(parameters, batch.inputs), batch)
         return means, _total_weight(batch)
 
-    if len(data.inputs) <= batch_size:
+    examples = len(data.inputs)
+    if examples <= batch_size:
         return one_batch(data)[0]
     if data.weights is None:
-        data = data._replace(weights=jnp.ones(len(data.inputs)))
+        data = data._replace(weights=jnp.ones(examples))
 
     def from_start(start: Int[Array, ""]) -> Any:
         batch, new = _slice(data, start, batch_size)
         return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
 
-    means, weights = jax.lax.map(from_start, jnp.arange(0, len(data.inputs), batch_size))
+    means, weights = jax.lax.map(from_start, jnp.arange(0, examples, batch_size))
     return {name: weighted_mean(values, weights) for name, values in means.items()}
 
 
@@ -304,9 +317,13 @@ def predict(
     >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
-    inputs = jnp.asarray(inputs)
     checks.whole_number("predict", "batch_size", batch_size, 1)
-    examples = len(inputs)
+    return _predict(Static(network), batch_size, parameters, jnp.asarray(inputs))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predict(plan: Static[Network], batch_size: int, parameters: PyTree, inputs: Array) -> Array:
+    network, examples = plan.value, len(inputs)
     if examples <= batch_size:
         return network.apply(parameters, inputs)
     starts = jnp.arange(0, examples, batch_size)
@@ -315,6 +332,19 @@ def predict(
     )
     last = examples - (len(starts) - 1) * batch_size
     return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
+
+
+def named_measures(
+    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
+) -> dict[str, Measure]:
+    """The loss, as "cost", and the metrics, which must not be called as anything else is."""
+    for name in metrics or {}:
+        if name == "cost" or name.startswith("validation_"):
+            raise ValueError(
+                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
+                f"which are taken. Received: {name!r}"
+            )
+    return {"cost": loss, **(metrics or {})}
 
 
 def check_data(function: str, name: str, data: Any) -> Data:
@@ -349,6 +379,23 @@ def check_batch_size(function: str, batch_size: int | None, data: Data) -> None:
         checks.whole_number(function, "batch_size", batch_size, 1, len(data.inputs))
 
 
+def check_measures(
+    function: str,
+    name: str,
+    network: Network,
+    measures: Mapping[str, Measure],
+    data: Data,
+    parameters: PyTree,
+) -> None:
+    """Traces the network and its measures on the data, whose targets' values may be at hand."""
+    outputs = jax.eval_shape(network.apply, parameters, data.inputs)
+    for measure in measures.values():
+        try:
+            jax.eval_shape(lambda outputs, m=measure: m(outputs, data.targets), outputs)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{function}: {name}: {error}") from error
+
+
 def with_best(state: TrainState) -> TrainState:
     """The state, with a best that any finite cost beats where it has none."""
     if state.best is not None:
@@ -363,19 +410,6 @@ def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""])
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )
-
-
-def _named_measures(
-    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
-) -> dict[str, Measure]:
-    metrics = dict(metrics or {})
-    for name in metrics:
-        if name == "cost" or name.startswith("validation_"):
-            raise ValueError(
-                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
-                f"which are taken. Received: {name!r}"
-            )
-    return {"cost": loss, **metrics}
 
 
 def _means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:

@@ -1,0 +1,343 @@
+"""Fitting: the host's side of a training run.
+
+`fit` checks its arguments, compiles one program and calls it for a stretch of epochs at a time. In
+between it looks in: it moves the progress bar, and it stops for a key press, for a cost that is
+not finite, or for a validation cost that no longer falls. The epochs themselves are `training`'s,
+and the device is not kept waiting for more than a glance a few times a second.
+"""
+
+import contextlib
+import functools
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Key, PyTree
+
+from jaxnet import checks
+from jaxnet.networks import Network
+from jaxnet.statics import Static
+from jaxnet.training import (
+    Data,
+    Measure,
+    TrainState,
+    check_batch_size,
+    check_data,
+    check_measures,
+    initial_state,
+    make_epoch,
+    named_measures,
+    with_best,
+)
+
+__all__ = ["Fit", "NonFiniteCostError", "fit"]
+
+History = dict[str, np.ndarray]
+OnEpoch = Callable[[int, dict[str, float], TrainState], bool | None]
+
+_SECONDS_BETWEEN_LOOKS = 0.2
+
+
+class Fit(NamedTuple):
+    """What a training run gives.
+
+    Attributes:
+        parameters: of the epoch with the lowest validation cost where there is validation, else of
+            the last.
+        history: for every epoch the "cost", the metrics by their names and, with validation,
+            "validation_cost" and so on; `pandas.DataFrame(history)` is a table of it.
+        state: after the last epoch, to go on from.
+        stopped: why: "finished", "patience", "on_epoch", "interrupted" or "not finite".
+    """
+
+    parameters: PyTree
+    history: History
+    state: TrainState
+    stopped: str
+
+
+class NonFiniteCostError(FloatingPointError):
+    """A cost was infinite or NaN. `fit` is the run up to and with that epoch, as a `Fit`."""
+
+    def __init__(self, message: str, fit: Fit) -> None:
+        """The message, and the run so far."""
+        super().__init__(message)
+        self.fit = fit
+
+
+def fit(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    data: tuple[Any, ...],
+    *,
+    key: Key[Array, ""],
+    epochs: int,
+    batch_size: int | None,
+    validation: tuple[Any, ...] | None = None,
+    metrics: Mapping[str, Measure] | None = None,
+    patience: int | None = None,
+    on_epoch: OnEpoch | None = None,
+    progress: bool = True,
+    state: TrainState | None = None,
+) -> Fit:
+    """Trains a network: `jaxnet.train`, with a progress bar, checks, early stopping and Ctrl-C.
+
+    Args:
+        network, loss, optimizer, key, epochs, batch_size, metrics, state: as in `train`; the same
+            key gives the same numbers.
+        data: `(inputs, targets)` or `(inputs, targets, weights)`: NumPy, JAX or pandas, or lists.
+            All floating-point numbers and the inputs become float32, other targets int32; JAX
+            arrays stay as they are.
+        validation: the same, of further data. It is evaluated after every epoch, and the
+            parameters of lowest cost on it are returned.
+        patience: stop after that many epochs in a row without a lower validation cost.
+        on_epoch: called after every epoch, `on_epoch(epoch, measures, state)`, counting from 1;
+            returning True stops. It costs a look from the host at every epoch.
+        progress: whether to show a bar, if standard error is a terminal or a notebook.
+
+    Ctrl-C ends the run after the epochs that are under way, and what there is is returned; pressed
+    twice, it interrupts like anywhere else.
+
+    Raises:
+        TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
+            values that are not finite and labels out of range.
+        NonFiniteCostError: the cost of an epoch is not finite. The epoch is named.
+
+    Called again with arguments of the same shapes, built equally, it compiles nothing.
+
+    >>> from jaxnet import adam, mlp, squared_error
+    >>> inputs = np.linspace(-1, 1, 64)[:, None]
+    >>> data = inputs, inputs**2
+    >>> key = jax.random.key(0)
+    >>> run = fit(mlp([1, 8, 1]), squared_error, adam(0.01), data, key=key, epochs=99, batch_size=16)
+    >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
+    ('finished', True)
+    """
+    checks.key("fit", key)
+    checks.whole_number("fit", "epochs", epochs, 1)
+    data = _prepare("data", data)
+    check_batch_size("fit", batch_size, data)
+    if patience is not None:
+        checks.whole_number("fit", "patience", patience, 1)
+        if validation is None:
+            raise ValueError("fit: expected validation data with patience. Received: None")
+    measures = named_measures("fit", loss, metrics)
+    initial_key, run_key = jax.random.split(key)
+    plan = Static((network, loss, optimizer, batch_size, metrics, patience))
+    parameters = jax.eval_shape(network.init, initial_key) if state is None else state.parameters
+    check_measures("fit", "data", network, measures, data, parameters)
+    if validation is not None:
+        validation = _prepare("validation", validation)
+        check_measures("fit", "validation", network, measures, validation, parameters)
+
+    prefixes = ("",) if validation is None else ("", "validation_")
+    history = {prefix + name: jnp.full(epochs, jnp.nan) for prefix in prefixes for name in measures}
+    if state is None:
+        state = _start(plan, initial_key)
+    if validation is not None:
+        state = with_best(state)
+    state = jax.tree.map(jnp.copy, state)  # what is donated must be ours alone
+    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+
+    # A hook may keep the states it is given, so only without one may the next overwrite the last.
+    advance = _advance if on_epoch else _advance_in_place
+    advance = functools.partial(advance, plan, data=data, validation=validation, key=run_key)
+    return _drive(run, advance, epochs, len(data.inputs), on_epoch, progress)
+
+
+class _Run(NamedTuple):
+    """What a stretch of epochs hands to the next."""
+
+    state: TrainState
+    history: dict[str, Array]
+    done: Array  # epochs
+    ended: Array  # whether a cost was not finite, or patience is at its end
+
+
+def _epochs(
+    plan: Static[Any], run: _Run, until: Array, data: Data, validation: Data | None, key: Array
+) -> _Run:
+    """Goes on with a run until so many epochs are done, or it has ended."""
+    network, loss, optimizer, batch_size, metrics, patience = plan.value
+    epoch = make_epoch(
+        network,
+        loss,
+        optimizer,
+        data,
+        key=key,
+        batch_size=batch_size,
+        validation=validation,
+        metrics=metrics,
+    )
+    steps = -(-len(data.inputs) // (batch_size or len(data.inputs)))
+
+    def body(run: _Run) -> _Run:
+        state, measures = epoch(run.state)
+        history = {k: v.at[run.done].set(measures[k]) for k, v in run.history.items()}
+        ended = ~jnp.isfinite(measures["cost"])
+        if validation is not None:
+            ended |= ~jnp.isfinite(measures["validation_cost"])
+        if patience is not None:
+            ended |= state.step // steps - state.best.epoch >= patience
+        return _Run(state, history, run.done + 1, ended)
+
+    return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
+
+
+_advance = jax.jit(_epochs, static_argnums=0)
+_advance_in_place = jax.jit(_epochs, static_argnums=0, donate_argnums=1)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(plan: Static[Any], key: Array) -> TrainState:
+    network, _, optimizer, *_ = plan.value
+    return initial_state(network, optimizer, key=key)
+
+
+def _drive(
+    run: _Run,
+    advance: Callable[..., _Run],
+    epochs: int,
+    examples: int,
+    on_epoch: OnEpoch | None,
+    progress: bool,
+) -> Fit:
+    """Runs stretches of epochs of about the time between two looks."""
+    stopped, done, stretch, timed = "", 0, 1, False
+    with _bar(epochs, progress) as bar, _interrupts() as interrupted:
+        while not stopped:
+            begin = time.perf_counter()
+            run = advance(run, until=min(done + stretch, epochs))
+            before, done = done, int(run.done)
+            seconds = time.perf_counter() - begin
+            measures = {k: float(v[done - 1]) for k, v in jax.device_get(run.history).items()}
+            _show(bar, done - before, measures, examples * (done - before) / seconds)
+            if timed and not on_epoch:  # the first stretch compiles
+                wanted = int(_SECONDS_BETWEEN_LOOKS * (done - before) / seconds)
+                stretch = min(max(1, wanted), 10 * stretch)
+            timed = True
+            if bool(run.ended):
+                costs = (measures["cost"], measures.get("validation_cost", 0.0))
+                stopped = "patience" if np.isfinite(costs).all() else "not finite"
+            elif on_epoch and on_epoch(done, measures, run.state):
+                stopped = "on_epoch"
+            elif done == epochs:
+                stopped = "finished"
+            elif interrupted():
+                stopped = "interrupted"
+    history = {name: values[:done] for name, values in jax.device_get(run.history).items()}
+    chosen = run.state.best if "validation_cost" in history else run.state
+    result = Fit(chosen.parameters, history, run.state, stopped)
+    if stopped == "not finite":
+        raise NonFiniteCostError(_explain(done, measures), result)
+    return result
+
+
+def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
+    values = [f"{name} {value:.4g}" for name, value in measures.items()]
+    bar.set_postfix_str(", ".join([*values, f"{speed:.3g} examples/s"]), refresh=False)
+    bar.update(epochs)
+
+
+def _bar(epochs: int, progress: bool) -> Any:
+    from tqdm.auto import tqdm
+
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
+    return tqdm(total=epochs, unit="epoch", disable=not (progress and seen))
+
+
+@contextlib.contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Within, the first Ctrl-C is only noted; what is yielded says whether there was one."""
+    pressed = []
+
+    def note(*_: Any) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(True)
+        print("\nfit: stopping; press again to interrupt at once", file=sys.stderr)
+
+    main = threading.current_thread() is threading.main_thread()
+    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield lambda: False
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _explain(epoch: int, measures: dict[str, float]) -> str:
+    name = "cost" if not np.isfinite(measures["cost"]) else "validation_cost"
+    return (
+        f"fit: the {name} of epoch {epoch} is {measures[name]}. Usual causes: a learning rate that is "
+        "too high, inputs that are not standardised, or a loss that takes the logarithm of 0"
+    )
+
+
+# What goes in.
+
+
+def _prepare(name: str, data: Any) -> Data:
+    """Data as arrays, checked for shapes, dtypes and values."""
+    if isinstance(data, tuple) and len(data) in (2, 3):
+        inputs, targets, weights = Data(*data)
+        inputs = _numbers(f"inputs of {name}", inputs, np.float32)
+        targets = _numbers(f"targets of {name}", targets, np.int32)
+        if weights is not None:
+            weights = _numbers(f"weights of {name}", weights, np.float32)
+        data = inputs, targets, weights
+    data = check_data("fit", name, data)
+    if data.weights is not None and not (np.min(data.weights) >= 0 and np.max(data.weights) > 0):
+        raise ValueError(
+            f"fit: expected weights of {name} that are not negative and not all 0. "
+            f"Received: weights from {np.min(data.weights)} to {np.max(data.weights)}"
+        )
+    return data
+
+
+def _numbers(name: str, value: Any, integers_become: type[np.generic]) -> Array:
+    """Finite numbers as an array: on the host's side float32 or, for integers, as asked."""
+    if isinstance(value, jax.core.Tracer):
+        raise TypeError(f"fit: expected {name} with values. Received: a traced array; use train")
+    if not isinstance(value, jax.Array):
+        value = _from_host(name, value, integers_become)
+    if jnp.issubdtype(value.dtype, jnp.floating):
+        finite = np.isfinite(np.asarray(value))
+        if not finite.all():
+            index = tuple(int(i) for i in np.argwhere(~finite)[0])
+            raise ValueError(
+                f"fit: expected finite {name}. Received: {value[index]} at index {index}"
+            )
+    return jnp.asarray(value)
+
+
+def _from_host(name: str, value: Any, integers_become: type[np.generic]) -> np.ndarray:
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        raise ValueError(f"fit: expected {name} as rows of equal length. Received: {checks.describe(value)}") from None
+    if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
+        array = array.astype(np.float64)
+    if array.dtype.kind not in "fiub":
+        example = f", such as {array.flat[0]!r}" if array.size else ""
+        raise TypeError(
+            f"fit: expected numbers for {name}. Received: dtype {array.dtype}{example}"
+        )
+    if array.dtype.kind == "f" or integers_become == np.float32:
+        with np.errstate(over="ignore"):
+            return array.astype(np.float32)
+    if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+        raise ValueError(
+            f"fit: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
+        )
+    return array.astype(np.int32)

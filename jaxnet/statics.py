@@ -1,0 +1,117 @@
+"""Equality of functions by how they were built, so that what is built again is not compiled again.
+
+`jax.jit` compiles anew for every new static argument, and two calls of `mlp([4, 8, 3])` or of
+`optax.adam(1e-3)` give functions that Python calls different, though they are the same code over
+the same values. `Static` wraps such arguments and compares what they are made of: code, defaults, the variables that
+a closure holds and the globals that the code names. What cannot be looked into is compared by
+identity, so the worst case is to compile once more, never to reuse another program.
+"""
+
+import functools
+import types
+from collections.abc import Hashable
+from typing import Any, Generic, TypeVar
+
+import jax
+import numpy as np
+
+Value = TypeVar("Value")
+
+
+class Static(Generic[Value]):
+    """A value for a static argument of `jax.jit`, equal to another if it is built equally."""
+
+    def __init__(self, value: Value) -> None:
+        """Takes the value's structure as it is now."""
+        self.value = value
+        self._structure = structure(value)
+        self._hash = hash(self._structure)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Static) and self._structure == other._structure
+
+
+class _Same:
+    """Equal only to the same object, which is kept alive."""
+
+    def __init__(self, value: Any) -> None:
+        self.value = value
+
+    def __hash__(self) -> int:
+        return id(self.value)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Same) and self.value is other.value
+
+
+def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
+    """A hashable description of a value, equal for values that are built equally.
+
+    `outer` holds the objects being described, so that a function that refers to itself ends.
+
+    >>> def scaled(factor):
+    ...     return lambda x: factor * x
+    >>> structure(scaled(2.0)) == structure(scaled(2.0))
+    True
+    >>> structure(scaled(2.0)) == structure(scaled(2))
+    False
+    """
+    if id(value) in outer:
+        return "inside", outer.index(id(value))
+    within = (*outer, id(value))
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
+        return type(value), repr(value)
+    if isinstance(value, (tuple, list)):
+        return type(value), tuple(structure(item, within) for item in value)
+    if isinstance(value, dict):
+        items = value.items()
+        return dict, tuple((structure(k, within), structure(v, within)) for k, v in items)
+    if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
+        return type(value), str(value.dtype), value.shape, value.tobytes()
+    if isinstance(value, functools.partial):
+        parts = value.func, value.args, value.keywords
+        return functools.partial, structure(parts, within)
+    if isinstance(value, types.MethodType):
+        return types.MethodType, structure((value.__func__, value.__self__), within)
+    if isinstance(value, types.FunctionType):
+        return _function_structure(value, within)
+    if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
+        return type(value), structure(vars(value), within)
+    return (type(value), value) if _compares_by_value(value) else _Same(value)
+
+
+def _compares_by_value(value: Any) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return type(value).__eq__ is not object.__eq__
+
+
+def _function_structure(function: types.FunctionType, within: tuple[int, ...]) -> Hashable:
+    cells = tuple(_cell_structure(cell, within) for cell in function.__closure__ or ())
+    defaults = structure((function.__defaults__, function.__kwdefaults__), within)
+    return types.FunctionType, _Same(function.__code__), cells, defaults, _globals(function)
+
+
+def _cell_structure(cell: types.CellType, within: tuple[int, ...]) -> Hashable:
+    try:
+        return structure(cell.cell_contents, within)
+    except ValueError:  # a variable not yet assigned
+        return "empty"
+
+
+def _globals(function: types.FunctionType) -> Hashable:
+    """The globals that the code names: numbers by value, all else by identity."""
+    names = _names(function.__code__)
+    found = [(name, function.__globals__[name]) for name in names if name in function.__globals__]
+    simple = (bool, int, float, str)
+    return tuple((n, (type(v), repr(v)) if isinstance(v, simple) else _Same(v)) for n, v in found)
+
+
+def _names(code: types.CodeType) -> tuple[str, ...]:
+    inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
+    return code.co_names + tuple(name for c in inner for name in _names(c))

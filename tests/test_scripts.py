@@ -1,0 +1,106 @@
+"""The scripts where they must fail: one sentence, and nothing left that breaks the next try."""
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+OFFLINE = {
+    "PIP_CONFIG_FILE": os.devnull,
+    "PIP_EXTRA_INDEX_URL": "",
+    "PIP_FIND_LINKS": "",
+    "PIP_INDEX_URL": "http://127.0.0.1:9",
+    "PIP_RETRIES": "0",
+    "no_proxy": "127.0.0.1",
+}
+
+OLD = """#!/bin/sh
+exit 1  # as 3.9 answers whether it is at least 3.11
+"""
+WITHOUT_VENV = f"""#!/bin/sh
+case "$*" in *venv*) echo "No module named venv" >&2; exit 1 ;; esac
+exec '{sys.executable}' "$@"
+"""
+FAILING_PIP = """
+import sys
+if "install" in sys.argv:
+    sys.exit("ERROR: The disk is full.")
+"""
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> Path:
+    folder = tmp_path / "a copy"
+    shutil.copytree(ROOT / "scripts", folder / "scripts")
+    for name in ("pyproject.toml", "constraints.txt"):
+        shutil.copy(ROOT / name, folder)
+    return folder
+
+
+def run(copy: Path, script: str, **changes: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", str(copy / "scripts" / script)],
+        env={**os.environ, "PYTHON": sys.executable, **changes},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def stub(path: Path, text: str) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return str(path)
+
+
+def assert_fails_with(result: subprocess.CompletedProcess[str], words: str) -> None:
+    assert result.returncode == 1
+    assert words in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.endswith(".\n")
+
+
+@pytest.mark.parametrize("script", ["demo.sh", "test.sh"])
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "older, missing or broken"),
+        (OLD, "needs Python 3.11 or newer"),
+        (WITHOUT_VENV, "lacks the modules venv and ensurepip"),
+    ],
+    ids=["missing", "old", "without venv"],
+)
+def test_unusable_python(
+    copy: Path, tmp_path: Path, script: str, text: str | None, words: str
+) -> None:
+    python = tmp_path / "python3"
+    if text is not None:
+        stub(python, text)
+    assert_fails_with(run(copy, script, PYTHON=str(python)), words)
+    assert not (copy / ".venv").exists()
+
+
+def test_failed_download(copy: Path) -> None:
+    (copy / ".venv").mkdir()
+    (copy / ".venv" / "unfinished").touch()  # as an earlier try leaves it that was killed
+    assert_fails_with(run(copy, "demo.sh", **OFFLINE), "could not be installed into .venv")
+    assert not (copy / ".venv").exists()
+
+
+def test_users_own_environment_survives_a_failure(copy: Path) -> None:
+    venv = copy / ".venv"
+    command = [sys.executable, "-m", "venv", "--without-pip", str(venv)]
+    subprocess.run(command, check=True)
+    paths = sysconfig.get_paths("venv", vars={"base": str(venv), "platbase": str(venv)})
+    stub(Path(paths["purelib"]) / "pip" / "__main__.py", FAILING_PIP)
+    before = sorted(venv.rglob("*"))
+    assert_fails_with(run(copy, "test.sh"), ".venv: The disk is full;")
+    assert [path for path in sorted(venv.rglob("*")) if "__pycache__" not in path.parts] == before
