@@ -5,11 +5,10 @@ import os
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
 import jax
+import jaxtyping
 import numpy as np
 import pytest
 from beartype import BeartypeConf, beartype
-from jaxtyping import install_import_hook
-
 
 
 def typechecked(function):
@@ -17,7 +16,7 @@ def typechecked(function):
     return beartype(conf=BeartypeConf(is_pep484_tower=True))(function)
 
 
-install_import_hook("jaxnet", "conftest.typechecked")
+jaxtyping.install_import_hook("jaxnet", "conftest.typechecked")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -29,3 +28,11 @@ def four_digits():
     """Arrays in doctests print four digits, which are the same on every processor."""
     with np.printoptions(precision=4, suppress=True):
         yield
+
+
+@pytest.fixture
+def annotations_unchecked():
+    """For wrong types: what users see is jaxnet's own error, not the type checker's."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)

@@ -1,10 +1,10 @@
 """Activations: the nonlinear functions between the layers of a network, and softmax at its end.
 
-Every function is accurate to a few units in the last place over the whole float32 range, in its value and
-in its gradient. That takes more than the formula typed in. A derivative written in terms of the value, such
-as `s * (1 - s)`, cancels to zero in the tails, so derivatives are given in forms that do not cancel. And `exp`
-multiplies the relative error of its argument by the argument's size, so where the argument is itself rounded,
-its rounding error is computed and put back.
+Every function is accurate to a few units in the last place over the whole float32 range, in its
+value and in its gradient. That takes more than the formula typed in. A derivative written in terms
+of the value, such as `s * (1 - s)`, cancels to zero in the tails, so derivatives are given in forms
+that do not cancel. And `exp` multiplies the relative error of its argument by the argument's size,
+so where the argument is itself rounded, its rounding error is computed and put back.
 
 float16 and bfloat16 inputs are computed in float32 and rounded once, at the end.
 """
@@ -16,6 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
@@ -47,7 +48,7 @@ def _at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
             raise TypeError(
                 f"{function.__name__}: expected a floating-point array. Received: {x.dtype}"
             )
-        if jnp.finfo(x.dtype).bits >= 32:
+        if x.dtype.itemsize >= 4:
             return function(x, *args, **kwargs)
         return function(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
 
@@ -59,7 +60,7 @@ def _at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
 
 @_at_least_float32
 def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """The linear activation, `x`: the output of a regression, and of a network whose loss takes logits.
+    """The linear activation, `x`: for the output of a regression, or where the loss takes logits.
 
     >>> identity(jnp.array([-2.0, 3.0]))
     Array([-2.,  3.], dtype=float32)
@@ -71,13 +72,15 @@ def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 def relu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Rectified linear unit, `max(x, 0)`.
 
-    The gradient at 0 is 0, as in PyTorch, TensorFlow and `jax.nn` (that of `jnp.maximum` is 0.5). NaN stays NaN.
+    The gradient at 0 is 0, as in PyTorch, TensorFlow and `jax.nn` (that of `jnp.maximum` is 0.5).
+    NaN stays NaN.
 
     Reference: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
 
     >>> relu(jnp.array([-2.0, 0.0, 3.0]))
     Array([0., 0., 3.], dtype=float32)
     """
+    x = jnp.asarray(x)
     return jnp.where(x <= 0, 0, x)
 
 
@@ -89,16 +92,18 @@ def leaky_relu(
 
     The slope is 0.01 by default as in PyTorch and `jax.nn`; Keras takes 0.3.
 
-    Reference: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models, 2013.
+    Reference: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models,
+    2013.
 
     >>> leaky_relu(jnp.array([-2.0, 3.0]))
     Array([-0.02,  3.  ], dtype=float32)
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, x, negative_slope * x)
 
 
 @jax.custom_jvp
-def _step(x):
+def _step(x: Array) -> Array:
     return jnp.where(x >= 0, 1, jnp.where(x < 0, 0, x)).astype(x.dtype)
 
 
@@ -112,7 +117,8 @@ def binary_step(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     Its gradient is zero everywhere, so gradient descent cannot train the layers before it;
     `straight_through(binary_step)` can be trained.
 
-    Reference: McCulloch and Pitts, A logical calculus of the ideas immanent in nervous activity, 1943.
+    Reference: McCulloch and Pitts, A logical calculus of the ideas immanent in nervous activity,
+    1943.
 
     >>> binary_step(jnp.array([-2.0, 0.0, 3.0]))
     Array([0., 1., 1.], dtype=float32)
@@ -127,11 +133,11 @@ def straight_through(
 ) -> Callable[[Array], Array]:
     """An activation with the value of `activation` and the gradient of `surrogate`.
 
-    `surrogate` is the identity by default, the estimator of Hinton's lectures; `sigmoid` or `tanh` leave neurons
-    alone that are far from their threshold.
+    `surrogate` is the identity by default, the estimator of Hinton's lectures; `sigmoid` or `tanh`
+    leave neurons alone that are far from their threshold.
 
-    Reference: Bengio, Leonard and Courville, Estimating or propagating gradients through stochastic neurons for
-    conditional computation, 2013.
+    Reference: Bengio, Leonard and Courville, Estimating or propagating gradients through stochastic
+    neurons for conditional computation, 2013.
 
     >>> step = straight_through(binary_step)
     >>> float(step(0.5)), float(jax.grad(step)(0.5))
@@ -139,11 +145,11 @@ def straight_through(
     """
 
     @jax.custom_jvp
-    def estimator(x):
+    def estimator(x: Array) -> Array:
         return activation(x)
 
     @estimator.defjvp
-    def _(primals, tangents):
+    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         return activation(*primals), jax.jvp(surrogate, primals, tangents)[1]
 
     @_at_least_float32
@@ -158,13 +164,13 @@ def straight_through(
 
 
 @jax.custom_jvp
-def _sigmoid(x):
+def _sigmoid(x: Array) -> Array:
     decay = jnp.exp(-jnp.abs(x))
     return jnp.where(x < 0, decay, 1) / (1 + decay)
 
 
 @_sigmoid.defjvps
-def _(tangent, _, x):
+def _(tangent: Array, _: Array, x: Array) -> Array:
     decay = jnp.exp(-jnp.abs(x))
     return tangent * (decay / jnp.square(1 + decay))
 
@@ -173,8 +179,8 @@ def _(tangent, _, x):
 def sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Logistic sigmoid, `1 / (1 + exp(-x))`.
 
-    Its gradient is `sigmoid(x) * sigmoid(-x)`, accurate in both tails. In `jax.nn` and PyTorch, which take
-    `s * (1 - s)`, it is exactly 0 from `x = 17` on, where the true value is 4e-8.
+    Its gradient is `sigmoid(x) * sigmoid(-x)`, accurate in both tails. In `jax.nn` and PyTorch,
+    which take `s * (1 - s)`, it is exactly 0 from `x = 17` on, where the true value is 4e-8.
 
     >>> sigmoid(jnp.array([-2.0, 0.0, 2.0]))
     Array([0.1192, 0.5   , 0.8808], dtype=float32)
@@ -183,12 +189,12 @@ def sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
-def _tanh(x):
+def _tanh(x: Array) -> Array:
     return jnp.tanh(x)
 
 
 @_tanh.defjvps
-def _(tangent, _, x):
+def _(tangent: Array, _: Array, x: Array) -> Array:
     decay = jnp.exp(-2 * jnp.abs(x))
     return tangent * (4 * decay / jnp.square(1 + decay))
 
@@ -204,7 +210,7 @@ def tanh(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
-def _softplus(x):
+def _softplus(x: Array) -> Array:
     return jnp.where(x < 0, 0, x) + jnp.log1p(jnp.exp(-jnp.abs(x)))
 
 
@@ -217,7 +223,8 @@ def softplus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
     PyTorch returns `x` itself from `x = 20` on, which costs nothing in float32.
 
-    Reference: Dugas et al., Incorporating second-order functional knowledge for better option pricing, 2000.
+    Reference: Dugas et al., Incorporating second-order functional knowledge for better option
+    pricing, 2000.
 
     >>> softplus(jnp.array([-2.0, 0.0, 2.0]))
     Array([0.1269, 0.6931, 2.1269], dtype=float32)
@@ -226,7 +233,7 @@ def softplus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 
 @jax.custom_jvp
-def _expm1(x):
+def _expm1(x: Array) -> Array:
     return jnp.expm1(x)
 
 
@@ -237,12 +244,13 @@ _expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[Array, "..."]:
     """Exponential linear unit, `x` where `x > 0` and `alpha * (exp(x) - 1)` elsewhere.
 
-    Reference: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by exponential linear
-    units, 2015.
+    Reference: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by
+    exponential linear units, 2015.
 
     >>> elu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-0.8647,  0.    ,  2.    ], dtype=float32)
     """
+    x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * _expm1(jnp.where(x > 0, 0, x)))
 
 
@@ -251,23 +259,23 @@ _SELU_SCALE = 1.0507009873554805
 
 
 @jax.custom_jvp
-def _selu(x):
+def _selu(x: Array) -> Array:
     negative = _SELU_SCALE * _SELU_ALPHA * jnp.expm1(jnp.where(x > 0, 0, x))
-    return jnp.where(x > 0, jnp.minimum(_SELU_SCALE * x, jnp.finfo(x.dtype).max), negative)
+    return jnp.where(x > 0, jnp.minimum(_SELU_SCALE * x, np.finfo(x.dtype).max), negative)
 
 
 @_selu.defjvps
-def _(tangent, _, x):
+def _(tangent: Array, _: Array, x: Array) -> Array:
     negative = _SELU_ALPHA * jnp.exp(jnp.where(x > 0, 0, x))
     return tangent * (_SELU_SCALE * jnp.where(x > 0, 1, negative))
 
 
 @_at_least_float32
 def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Scaled exponential linear unit, `1.0507 * elu(x, 1.6733)`: keeps mean 0 and variance 1 from layer to layer.
+    """Scaled exponential linear unit, `1.0507 * elu(x, 1.6733)`.
 
-    That holds for weights drawn from a normal distribution of variance 1 / inputs, the default of `jaxnet.dense`
-    with this activation.
+    It keeps mean 0 and variance 1 from layer to layer. That holds for weights drawn from a normal
+    distribution of variance 1 / inputs, the default of `jaxnet.dense` with this activation.
 
     Reference: Klambauer et al., Self-normalizing neural networks, 2017.
 
@@ -280,29 +288,29 @@ def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 # The input times a gate: silu and gelu.
 
 
-def _head(x):
+def _head(x: Array) -> Array:
     """`x` with the lower half of its significand cleared: the product of two heads is exact."""
-    info = jnp.finfo(x.dtype)
+    info = np.finfo(x.dtype)
     integer = jnp.dtype(f"uint{info.bits}")
     bits = jax.lax.bitcast_convert_type(x, integer)
     mask = integer.type(2**info.bits - 2 ** (info.nmant // 2 + 1))
     return jax.lax.bitcast_convert_type(bits & mask, x.dtype)
 
 
-def _sum(large, small):
+def _sum(large: Array, small: Array) -> tuple[Array, Array]:
     """`large + small` and its rounding error, exactly (Dekker, 1971)."""
     total = large + small
     return total, small - (total - large)
 
 
-def _square(x):
+def _square(x: Array) -> tuple[Array, Array]:
     """`x * x` and its rounding error."""
     head = _head(x)
     return _sum(head * head, (x - head) * (x + head))
 
 
 @jax.custom_jvp
-def _normal_density(x):
+def _normal_density(x: Array) -> Array:
     """`exp(-x**2 / 2) / sqrt(2 pi)`."""
     square, error = _square(jnp.clip(x, -15, 15))
     scale = 1 / math.sqrt(2 * math.pi)
@@ -312,31 +320,39 @@ def _normal_density(x):
 _normal_density.defjvps(lambda tangent, density, x: tangent * (-x * density))
 
 
-def _polynomial(x, *coefficients):
+def _polynomial(x: Array, *coefficients: float) -> Array:
     """`coefficients[0] + coefficients[1] * x + ...`, by Horner's rule."""
-    return functools.reduce(lambda sum_, c: sum_ * x + c, reversed(coefficients))
+    *lower, a, b = coefficients
+    return functools.reduce(lambda sum_, c: sum_ * x + c, reversed(lower), b * x + a)
 
 
 # Both polynomials interpolate at the Chebyshev nodes of their interval.
 
 
-def _normal_centre(x):
+def _normal_centre(x: Array) -> Array:
     """`(normal_distribution(x) - 1/2) / x` for `|x| <= 3/4`."""
-    return _polynomial(
-        x * x, 0.3989423, -0.0664903, 0.009972361, -0.0011813189, 0.000102970516
-    )
+    return _polynomial(x * x, 0.3989423, -0.0664903, 0.009972361, -0.0011813189, 0.000102970516)
 
 
-def _normal_tail(x):
+def _normal_tail(x: Array) -> Array:
     """`normal_distribution(-x) / normal_density(x)`, Mills' ratio, for `3/4 <= x <= 14.5`."""
     scale = 1 / (x + 2)
     return scale * _polynomial(
-        scale, 1.0000687, 1.9957378, 3.111525, 0.38757586, 9.110063, -94.06275, 227.24742, -242.73941, 101.89916
+        scale,
+        1.0000687,
+        1.9957378,
+        3.111525,
+        0.38757586,
+        9.110063,
+        -94.06275,
+        227.24742,
+        -242.73941,
+        101.89916,
     )
 
 
 @jax.custom_jvp
-def _normal_distribution(x):
+def _normal_distribution(x: Array) -> Array:
     """The probability that a standard normal variable is below `x`."""
     if x.dtype == jnp.float64:
         return jax.scipy.stats.norm.cdf(x)
@@ -349,40 +365,19 @@ def _normal_distribution(x):
 _normal_distribution.defjvps(lambda tangent, _, x: tangent * _normal_density(x))
 
 
-def _decay(logit):
-    """`exp(-|logit|)` as a product of two, because `x * exp(-|x|)` is still normal where `exp(-|x|)` is not."""
-    size = jnp.abs(logit)
-    far = size > 64
-    return jnp.exp(jnp.where(far, 32, 0) - size), jnp.where(far, math.exp(-32), 1)
-
-
-def _gated(x, logit, error):
-    """`x * sigmoid(logit + error)`."""
-    decay, scale = _decay(logit)
-    return jnp.where(x < 0, x * (decay + decay * error) * scale, x) / (1 + decay)
-
-
-def _gated_derivative(x, logit, error, slope):
-    """`sigmoid(logit + error) * (1 + x * slope * sigmoid(-logit))`, with the logit's `slope` in x."""
-    decay, scale = _decay(logit)
-    total = 1 + decay
-    rest = total + x * slope * jnp.where(x < 0, 1, decay)
-    return jnp.where(x < 0, rest * (decay + decay * error) * scale, rest) / jnp.square(total)
-
-
-def _gated(x, decay):
+def _gated(x: Array, decay: Array) -> Array:
     """`x * sigmoid(logit)`, given `decay = exp(-logit)`."""
     return x / (1 + decay)
 
 
-def _gated_derivative(x, decay, slope):
+def _gated_derivative(x: Array, decay: Array, slope: Array | int) -> Array:
     """`sigmoid(logit) * (1 + x * slope * sigmoid(-logit))`, given also the logit's `slope` in x."""
     complement = jnp.where(decay > 1e30, 1, decay / (1 + decay))
     return (1 + x * slope * complement) / (1 + decay)
 
 
 @jax.custom_jvp
-def _silu(x):
+def _silu(x: Array) -> Array:
     return _gated(x, jnp.exp(-x))
 
 
@@ -393,8 +388,8 @@ _silu.defjvps(lambda tangent, _, x: tangent * _gated_derivative(x, jnp.exp(-x), 
 def silu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Sigmoid linear unit, `x * sigmoid(x)`, also known as swish.
 
-    Reference: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units for neural network function approximation
-    in reinforcement learning, 2017.
+    Reference: Elfwing, Uchibe and Doya, Sigmoid-weighted linear units for neural network function
+    approximation in reinforcement learning, 2017.
 
     >>> silu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-0.2384,  0.    ,  1.7616], dtype=float32)
@@ -402,9 +397,11 @@ def silu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return _silu(x)
 
 
+def _tanh_gate(x: Array) -> tuple[Array, Array]:
+    """`exp(-logit)` and the slope of the logit, `a x + b x**3`.
 
-def _tanh_gate(x):
-    """`exp(-logit)` and the slope of `logit = a x + b x**3`, with `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`."""
+    The gate is `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`.
+    """
     x = jnp.clip(x, -15, 15)  # the gate is 0 or 1 beyond
     a = 2 * math.sqrt(2 / math.pi)
     b = a * 0.044715
@@ -424,21 +421,22 @@ def _tanh_gate(x):
 
 
 @jax.custom_jvp
-def _tanh_gelu(x):
+def _tanh_gelu(x: Array) -> Array:
     return _gated(x, _tanh_gate(x)[0])
 
 
 @_tanh_gelu.defjvps
-def _(tangent, _, x):
+def _(tangent: Array, _: Array, x: Array) -> Array:
     return tangent * _gated_derivative(jnp.clip(x, -15, 15), *_tanh_gate(x))
 
 
 @_at_least_float32
 def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Array, "..."]:
-    """Gaussian error linear unit, `x * P(normal variable < x)`, or `x` times its approximation by tanh.
+    """Gaussian error linear unit, `x * P(normal variable < x)`, or its approximation by tanh.
 
-    The approximation is `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2`; it differs by up to 5e-4. PyTorch
-    and Keras take the exact form by default, as here; `jax.nn` and Flax take the approximation.
+    The approximation is `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2`; it differs by
+    up to 5e-4. PyTorch and Keras take the exact form by default, as here; `jax.nn` and Flax take
+    the approximation.
 
     Reference: Hendrycks and Gimpel, Gaussian error linear units, 2016.
 
@@ -447,20 +445,21 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
     >>> gelu(jnp.array([-2.0, 0.0, 2.0]), approximate=True)
     Array([-0.0454,  0.    ,  1.9546], dtype=float32)
     """
+    x = jnp.asarray(x)
     return _tanh_gelu(x) if approximate else x * _normal_distribution(x)
 
 
-# Softmax: x enters as its distance below the maximum, and the sum of the exponentials as 1 + others, so that
-# neither a probability near 1 nor its complement is rounded to 1 or to 0.
+# Softmax: x enters as its distance below the maximum, and the sum of the exponentials as 1 +
+# others, so that neither a probability near 1 nor its complement is rounded to 1 or to 0.
 
 
-def _below_maximum(x, axis):
+def _below_maximum(x: Array, axis: int) -> Array:
     """`x - max(x)`, and -inf where all of x is -inf."""
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
     return x - jnp.where(largest == -jnp.inf, 0, largest)
 
 
-def _exponentials(x, axis):
+def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """`x - max(x)`, its exponential, and the sum of all the exponentials but one of the largest."""
     difference = _below_maximum(x, axis)
     exponentials = jnp.exp(difference)
@@ -470,7 +469,7 @@ def _exponentials(x, axis):
     return difference, exponentials, lower + jnp.maximum(ties - 1, 0)
 
 
-def _softmax_jacobian(x, axis, tangent):
+def _softmax_jacobian(x: Array, axis: int, tangent: Array) -> tuple[Array, Array]:
     """`tangent` less its mean under the distribution softmax(x), and that distribution."""
     difference, exponentials, others = _exponentials(x, axis)
     probabilities = exponentials / (1 + others)
@@ -481,7 +480,7 @@ def _softmax_jacobian(x, axis, tangent):
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _softmax(x, axis):
+def _softmax(x: Array, axis: int) -> Array:
     difference = _below_maximum(x, axis)
     exponentials = jnp.exp(difference)
     total = jnp.sum(exponentials, axis, keepdims=True)
@@ -489,19 +488,19 @@ def _softmax(x, axis):
 
 
 @_softmax.defjvp
-def _(axis, primals, tangents):
+def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     change, probabilities = _softmax_jacobian(*primals, axis, *tangents)
     return probabilities, probabilities * change
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _log_softmax(x, axis):
+def _log_softmax(x: Array, axis: int) -> Array:
     difference, _, others = _exponentials(x, axis)
     return difference - jnp.log1p(others)
 
 
 @_log_softmax.defjvp
-def _(axis, primals, tangents):
+def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
     return _log_softmax(*primals, axis), _softmax_jacobian(*primals, axis, *tangents)[0]
 
 
@@ -511,8 +510,8 @@ def softmax(
 ) -> Float[Array, "..."]:
     """Softmax, `exp(x_k) / sum_j exp(x_j)` along `axis`: logits to probabilities.
 
-    Where the mask `where` is false, and where `x` is -inf, the probability is 0; if that is everywhere along the axis,
-    all are 0.
+    Where the mask `where` is false, and where `x` is -inf, the probability is 0; if that is
+    everywhere along the axis, all are 0.
 
     >>> softmax(jnp.array([34.0, 32.0, 25.0]))
     Array([0.8807, 0.1192, 0.0001], dtype=float32)
@@ -526,7 +525,8 @@ def log_softmax(
 ) -> Float[Array, "..."]:
     """Logarithm of softmax, `x_k - log(sum_j exp(x_j))` along `axis`, without forming the softmax.
 
-    Where the mask `where` is false, and where `x` is -inf, it is -inf. The logarithm of a probability near 1 keeps
+    Where the mask `where` is false, and where `x` is -inf, it is -inf. The logarithm of a
+    probability near 1 keeps
     its digits: other libraries' become exactly 0, with its gradient, once a logit leads by 17.
 
     >>> log_softmax(jnp.array([34.0, 32.0, 25.0]))

@@ -32,7 +32,9 @@ def floating(function: str, name: str, value: Any) -> jax.Array:
     return jnp.asarray(value)
 
 
-def like(function: str, name: str, value: Any, reference_name: str, reference: jax.Array) -> jax.Array:
+def like(
+    function: str, name: str, value: Any, reference_name: str, reference: jax.Array
+) -> jax.Array:
     """`value` as an array of the shape and dtype of `reference`; only integers are converted."""
     value = jnp.asarray(value)
     if value.shape != reference.shape:
@@ -81,13 +83,14 @@ def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
 def number(
     function: str, name: str, value: Any, low: float, high: float = math.inf, *, below: bool = False
 ) -> None:
-    """A real number from `low` to `high`, or `below` that; a traced one is passed over."""
+    """A real number from `low` to `high`, or `below` that; of a traced one only the type."""
+    known = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
+    kinds = (jnp.floating, jnp.integer)
+    real = known and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
+    if not real or np.ndim(value) != 0:
+        raise TypeError(f"{function}: expected a number for {name}. Received: {describe(value)}")
     if not is_concrete(value):
         return
-    if isinstance(value, bool) or jnp.ndim(value) != 0 or not jnp.issubdtype(
-        jnp.result_type(value), jnp.number
-    ):
-        raise TypeError(f"{function}: expected a number for {name}. Received: {describe(value)}")
     fits = low <= value < high if below else low <= value <= high
     if not fits or not math.isfinite(value):
         end = "" if high == math.inf else f" and {'below' if below else 'at most'} {high:g}"
@@ -110,14 +113,16 @@ def key(function: str, value: Any) -> None:
     typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
     if not typed or value.ndim != 0:
         raise TypeError(
-            f"{function}: expected one key made by jax.random.key(seed). Received: {describe(value)}"
+            f"{function}: expected one key made by jax.random.key(seed). "
+            f"Received: {describe(value)}"
         )
 
 
 def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
     difference = _first_difference(_leaves(tree), _leaves(reference))
-    if difference is None and jax.tree.structure(tree) != jax.tree.structure(reference):
+    containers: Any = jax.tree.structure(tree)
+    if difference is None and containers != jax.tree.structure(reference):
         difference = "the containers differ"
     if difference:
         raise ValueError(

@@ -117,7 +117,8 @@ def fit(
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
     >>> data = inputs, inputs**2
     >>> key = jax.random.key(0)
-    >>> run = fit(mlp([1, 8, 1]), squared_error, adam(0.01), data, key=key, epochs=99, batch_size=16)
+    >>> network = mlp([1, 8, 1])
+    >>> run = fit(network, squared_error, adam(0.01), data, key=key, epochs=99, batch_size=16)
     >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
     ('finished', True)
     """
@@ -139,7 +140,11 @@ def fit(
         check_measures("fit", "validation", network, measures, validation, parameters)
 
     prefixes = ("",) if validation is None else ("", "validation_")
-    history = {prefix + name: jnp.full(epochs, jnp.nan) for prefix in prefixes for name in measures}
+    history = {
+        prefix + name: jnp.full(epochs, jnp.nan, jnp.float32)
+        for prefix in prefixes
+        for name in measures
+    }
     if state is None:
         state = _start(plan, initial_key)
     if validation is not None:
@@ -148,8 +153,8 @@ def fit(
     run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
     # A hook may keep the states it is given, so only without one may the next overwrite the last.
-    advance = _advance if on_epoch else _advance_in_place
-    advance = functools.partial(advance, plan, data=data, validation=validation, key=run_key)
+    compiled = _advance if on_epoch else _advance_in_place
+    advance = functools.partial(compiled, plan, data=data, validation=validation, key=run_key)
     return _drive(run, advance, epochs, len(data.inputs), on_epoch, progress)
 
 
@@ -181,11 +186,13 @@ def _epochs(
 
     def body(run: _Run) -> _Run:
         state, measures = epoch(run.state)
-        history = {k: v.at[run.done].set(measures[k]) for k, v in run.history.items()}
+        history = {
+            k: v.at[run.done].set(measures[k].astype(v.dtype)) for k, v in run.history.items()
+        }
         ended = ~jnp.isfinite(measures["cost"])
         if validation is not None:
             ended |= ~jnp.isfinite(measures["validation_cost"])
-        if patience is not None:
+        if patience is not None and state.best is not None:
             ended |= state.step // steps - state.best.epoch >= patience
         return _Run(state, history, run.done + 1, ended)
 
@@ -234,8 +241,8 @@ def _drive(
             elif interrupted():
                 stopped = "interrupted"
     history = {name: values[:done] for name, values in jax.device_get(run.history).items()}
-    chosen = run.state.best if "validation_cost" in history else run.state
-    result = Fit(chosen.parameters, history, run.state, stopped)
+    best = run.state.best if "validation_cost" in history else None
+    result = Fit((best or run.state).parameters, history, run.state, stopped)
     if stopped == "not finite":
         raise NonFiniteCostError(_explain(done, measures), result)
     return result
@@ -257,7 +264,7 @@ def _bar(epochs: int, progress: bool) -> Any:
 @contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
     """Within, the first Ctrl-C is only noted; what is yielded says whether there was one."""
-    pressed = []
+    pressed: list[bool] = []
 
     def note(*_: Any) -> None:
         if pressed:
@@ -279,8 +286,8 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 def _explain(epoch: int, measures: dict[str, float]) -> str:
     name = "cost" if not np.isfinite(measures["cost"]) else "validation_cost"
     return (
-        f"fit: the {name} of epoch {epoch} is {measures[name]}. Usual causes: a learning rate that is "
-        "too high, inputs that are not standardised, or a loss that takes the logarithm of 0"
+        f"fit: the {name} of epoch {epoch} is {measures[name]}. Usual causes: a learning rate that "
+        "is too high, inputs that are not standardised, or a loss that takes the logarithm of 0"
     )
 
 
@@ -325,14 +332,14 @@ def _from_host(name: str, value: Any, integers_become: type[np.generic]) -> np.n
     try:
         array = np.asarray(value)
     except ValueError:
-        raise ValueError(f"fit: expected {name} as rows of equal length. Received: {checks.describe(value)}") from None
+        raise ValueError(
+            f"fit: expected {name} as rows of equal length. Received: {checks.describe(value)}"
+        ) from None
     if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
         example = f", such as {array.flat[0]!r}" if array.size else ""
-        raise TypeError(
-            f"fit: expected numbers for {name}. Received: dtype {array.dtype}{example}"
-        )
+        raise TypeError(f"fit: expected numbers for {name}. Received: dtype {array.dtype}{example}")
     if array.dtype.kind == "f" or integers_become == np.float32:
         with np.errstate(over="ignore"):
             return array.astype(np.float32)

@@ -1,9 +1,11 @@
 """Losses: how wrong each example's outputs are, and the weighted mean that makes a cost of them.
 
-A loss takes outputs and targets whose leading axis is the batch, and returns one number per example.
-Nothing is broadcast: shapes that do not match are refused, since `(n,)` against `(n, 1)` would
-otherwise be an `n` by `n` table, averaged without a word.
+A loss takes outputs and targets whose leading axis is the batch, and returns one number per
+example. Nothing is broadcast: shapes that do not match are refused, since `(n,)` against `(n, 1)`
+would otherwise be an `n` by `n` table, averaged without a word.
 """
+
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -227,13 +229,15 @@ def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Arr
 
 
 @jax.custom_jvp
-def _label_cross_entropy(logits, is_label):
+def _label_cross_entropy(
+    logits: Classes, is_label: Bool[Array, "*batch classes"]
+) -> Float[Array, "*batch"]:
     top, _, others = _margins(logits, is_label)
     return jnp.squeeze(top + jnp.log1p(others + jnp.expm1(-top)), -1)
 
 
 @_label_cross_entropy.defjvp
-def _(primals, tangents):
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     logits, is_label = primals
     top, exponentials, others = _margins(logits, is_label)
     total = others + jnp.exp(-top)
@@ -242,7 +246,9 @@ def _(primals, tangents):
     return loss, jnp.sum(gradient * tangents[0], -1)
 
 
-def _margins(logits, is_label):
+def _margins(
+    logits: Classes, is_label: Bool[Array, "*batch classes"]
+) -> tuple[Float[Array, "*batch 1"], Classes, Float[Array, "*batch 1"]]:
     """The other logits less the label's: the largest (at least 0), all exponentials relative to it.
 
     The label's own exponential is left out of their sum, in which they would be rounded away.
@@ -254,16 +260,16 @@ def _margins(logits, is_label):
     return top, exponentials, jnp.sum(exponentials, -1, keepdims=True)
 
 
-def _times_log(targets, probabilities):
+def _times_log(targets: Array, probabilities: Array) -> Array:
     """`targets * log(probabilities)`, and 0 where the target is 0, also at a probability of 0."""
     return targets * jnp.log(jnp.where(targets == 0, 1, probabilities))
 
 
-def _sum_outputs(errors):
+def _sum_outputs(errors: Outputs) -> Float[Array, " batch"]:
     return jnp.sum(errors, tuple(range(1, errors.ndim)))
 
 
-def _mean_outputs(errors):
+def _mean_outputs(errors: Outputs) -> Float[Array, " batch"]:
     return jnp.mean(errors, tuple(range(1, errors.ndim)))
 
 
@@ -273,7 +279,13 @@ def is_label(labels: Int[Array, "*batch"], classes: int) -> Bool[Array, "*batch 
     return index == jnp.expand_dims(labels, -1)
 
 
-def _class_targets(function, outputs, targets, label_smoothing, class_weights):
+def _class_targets(
+    function: str,
+    outputs: Array,
+    targets: ArrayLike,
+    label_smoothing: float,
+    class_weights: ArrayLike | None,
+) -> Array:
     """Targets as a distribution over the classes, or as a boolean mask if they are plain labels."""
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")

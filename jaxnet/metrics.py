@@ -156,15 +156,16 @@ def r_squared(
     return 1 - jnp.where(residual == 0, 0, residual / jnp.where(residual == 0, 1, total))
 
 
-def _share(part, whole):
+def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float[Array, " classes"]:
     return part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
 
 
-def _classified(function, outputs, targets):
+def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
     """Outputs and the labels of their rows."""
     outputs = checks.floating(function, "outputs", outputs)
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
     if jnp.issubdtype(jnp.result_type(targets), jnp.floating):
-        return outputs, jnp.argmax(checks.like(function, "targets", targets, "outputs", outputs), -1)
+        distributions = checks.like(function, "targets", targets, "outputs", outputs)
+        return outputs, jnp.argmax(distributions, -1)
     return outputs, checks.labels(function, targets, outputs)

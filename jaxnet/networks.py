@@ -1,4 +1,6 @@
-"""Networks: pairs of pure functions, `init(key) -> parameters` and `apply(parameters, inputs) -> outputs`.
+"""Networks: pairs of pure functions.
+
+They are `init(key) -> parameters` and `apply(parameters, inputs) -> outputs`.
 
 A layer is a network too, and `serial` makes one network of several. Widths are checked when layers
 are joined, inputs when `apply` is traced. A pair made by another library, or by hand, is a network
@@ -39,8 +41,8 @@ class Network(NamedTuple):
 
     Attributes:
         init: `init(key) -> parameters`, any pytree of arrays.
-        apply: `apply(parameters, inputs, *, key=None) -> outputs`; inputs `[..., features]`. With no key
-            there is no randomness: dropout is then the identity.
+        apply: `apply(parameters, inputs, *, key=None) -> outputs`; inputs `[..., features]`. With
+            no key there is no randomness: dropout is then the identity.
         layers: the parts of a serial network, for tools that look inside; empty for others.
         name: for error messages.
         inputs, outputs: the number of features that go in and come out, where known.
@@ -75,15 +77,15 @@ def dense(
     *,
     initializer: Initializer | None = None,
 ) -> Network:
-    """A dense layer: `activation(x @ weights + biases)`, every output a neuron that sees all inputs.
+    """A dense layer: `activation(x @ weights + biases)`, each output a neuron that sees all inputs.
 
     Args:
         inputs, outputs: the number of features that go in and come out, at least 1.
         activation: applied to each weighted sum; `softmax` to all of an example's.
-        initializer: of the weights, one of `jax.nn.initializers` or a function like them. By default
-            He's normal for the relu family (relu, leaky_relu, elu, gelu, silu), LeCun's for selu, and
-            Glorot's for the rest, which keep the size of the activations about the same from layer
-            to layer. Biases start at 0.
+        initializer: of the weights, one of `jax.nn.initializers` or a function like them. By
+            default He's normal for the relu family (relu, leaky_relu, elu, gelu, silu), LeCun's for
+            selu, and Glorot's for the rest, which keep the size of the activations about the same
+            from layer to layer. Biases start at 0.
 
     Raises:
         ValueError, TypeError: sizes that are not positive integers; when applied, inputs of
@@ -94,7 +96,8 @@ def dense(
     biases uniformly from +-1 / sqrt(inputs).
 
     >>> layer = dense(3, 2, activations.relu)
-    >>> layer.apply(DenseParameters(jnp.ones((3, 2)), jnp.array([1.0, -9.0])), jnp.array([1.0, 2.0, 3.0]))
+    >>> parameters = DenseParameters(jnp.ones((3, 2)), jnp.array([1.0, -9.0]))
+    >>> layer.apply(parameters, jnp.array([1.0, 2.0, 3.0]))
     Array([7., 0.], dtype=float32)
     """
     checks.whole_number("dense", "inputs", inputs, 1)
@@ -108,7 +111,10 @@ def dense(
         return DenseParameters(weights, jnp.zeros(outputs, jnp.float32))
 
     def apply(
-        parameters: tuple[Array, Array], x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
+        parameters: tuple[Array, Array],
+        x: Float[Array, "..."],
+        *,
+        key: Key[Array, ""] | None = None,
     ) -> Float[Array, "..."]:
         del key
         weights, biases = parameters
@@ -176,7 +182,9 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
 
     def init(key: Key[Array, ""]) -> LayerNormParameters:
         del key
-        return LayerNormParameters(jnp.ones(features, jnp.float32), jnp.zeros(features, jnp.float32))
+        return LayerNormParameters(
+            jnp.ones(features, jnp.float32), jnp.zeros(features, jnp.float32)
+        )
 
     def apply(
         parameters: tuple[Array, Array],
@@ -187,7 +195,7 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         del key
         scale, offset = (jnp.broadcast_to(p, x.shape) for p in parameters)
         _check_inputs(name, x, features, scale.dtype)
-        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
         return scale * (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
@@ -345,7 +353,7 @@ def _as_network(layer: Network | Activation) -> Network:
 
 
 def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
-    def cast(leaf):
+    def cast(leaf: Any) -> Any:
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
         return leaf.astype(dtype) if floating else leaf
 
@@ -355,7 +363,7 @@ def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
     return wrapped
 
 
-def _check_inputs(name, x, features, dtype):
+def _check_inputs(name: str, x: Array, features: int, dtype: DTypeLike) -> None:
     if jnp.ndim(x) == 0 or x.shape[-1] != features:
         raise ValueError(
             f"{name}: expected inputs with {features} features. Received: {list(jnp.shape(x))}"

@@ -6,18 +6,22 @@ Each is an `optax.GradientTransformation`, a pair of pure functions
     update(gradients, state, parameters) -> (updates, state)
 
 whose updates are to be added to the parameters (`optax.apply_updates`), so these work wherever
-optax's do and optax's work wherever these do. Each equals optax's of the same arguments bit for bit.
+optax's do and optax's work wherever these do. Each equals optax's of the same arguments bit
+for bit.
 
-The learning rate is a number, a traced array or a schedule: a function from the number of steps made so far to
-the rate (optax has many). A state's structure, shapes and dtypes never change from step to step.
+The learning rate is a number, a traced array or a schedule: a function from the number of steps
+made so far to the rate (optax has many). A state's structure, shapes and dtypes never change from
+step to step.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet import checks
@@ -34,7 +38,8 @@ __all__ = [
 
 Number = float | Float[Array, ""]
 LearningRate = Number | Callable[[Int[Array, ""]], Number]
-Parameters = PyTree[Float[Array, "..."]]
+Parameters: TypeAlias = PyTree[Float[Array, "..."]]
+Mask: TypeAlias = PyTree[bool] | Callable[[Parameters], PyTree[bool]] | None
 
 
 class GradientDescentState(NamedTuple):
@@ -73,7 +78,9 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
         gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
     ) -> tuple[Parameters, GradientDescentState]:
         if parameters is not None:
-            checks.same_tree("gradient_descent", "gradients", gradients, "the parameters", parameters)
+            checks.same_tree(
+                "gradient_descent", "gradients", gradients, "the parameters", parameters
+            )
         updates = _descend(learning_rate, state.step, gradients)
         return updates, GradientDescentState(_next(state.step))
 
@@ -127,7 +134,7 @@ def sgd(
         del parameters
         checks.same_tree("sgd", "gradients", gradients, "the parameters", state.velocity)
 
-        def accumulate(g, velocity):
+        def accumulate(g: Array, velocity: Array) -> Array:
             return g + _cast(momentum, g) * velocity
 
         velocity = jax.tree.map(accumulate, gradients, state.velocity)
@@ -139,7 +146,7 @@ def sgd(
 
 
 class AdamState(NamedTuple):
-    """The number of steps made, and the decaying means of the gradients (m) and their squares (v)."""
+    """The number of steps made, and decaying means of the gradients (m) and their squares (v)."""
 
     step: Int[Array, ""]
     m: Parameters
@@ -188,18 +195,19 @@ def adamw(
     eps: Number = 1e-8,
     eps_root: Number = 0.0,
     weight_decay: Number = 1e-4,
-    mask: PyTree[bool] | Callable[[Parameters], PyTree[bool]] | None = None,
+    mask: Mask = None,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay: the parameters shrink apart from the adaptive step.
 
-        updates = -learning_rate * (m_hat / (sqrt(v_hat + eps_root) + eps) + weight_decay * parameters)
+        direction = m_hat / (sqrt(v_hat + eps_root) + eps)
+        updates = -learning_rate * (direction + weight_decay * parameters)
 
     with `m_hat` and `v_hat` as in `adam`.
 
     Args:
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
-        weight_decay: at least 0. It is multiplied by the learning rate, as in PyTorch and optax; the paper does not.
-            The default is optax's; PyTorch's is 1e-2, Keras' 4e-3.
+        weight_decay: at least 0. It is multiplied by the learning rate, as in PyTorch and optax;
+            the paper does not. The default is optax's; PyTorch's is 1e-2, Keras' 4e-3.
         mask: which parameters decay, as a tree of booleans like the parameters or a prefix of it,
             or a function from the parameters to one. `None`: all do.
 
@@ -214,7 +222,16 @@ def adamw(
     return _adam("adamw", learning_rate, b1, b2, eps, eps_root, weight_decay, mask)
 
 
-def _adam(name, learning_rate, b1, b2, eps, eps_root, weight_decay=None, mask=None):
+def _adam(
+    name: str,
+    learning_rate: LearningRate,
+    b1: Number,
+    b2: Number,
+    eps: Number,
+    eps_root: Number,
+    weight_decay: Number | None = None,
+    mask: Mask = None,
+) -> optax.GradientTransformation:
     _check_rate(name, learning_rate)
     checks.number(name, "b1", b1, 0, 1, below=True)
     checks.number(name, "b2", b2, 0, 1, below=True)
@@ -233,13 +250,13 @@ def _adam(name, learning_rate, b1, b2, eps, eps_root, weight_decay=None, mask=No
         m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
         v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
 
-        def mean(g, m):
+        def mean(g: Array, m: Array) -> Array:
             return _cast(1 - b1, g) * g + _cast(b1, g) * m
 
-        def mean_square(g, v):
+        def mean_square(g: Array, v: Array) -> Array:
             return _cast(1 - b2, g) * g**2 + _cast(b2, g) * v
 
-        def direction(m, v):
+        def direction(m: Array, v: Array) -> Array:
             m_hat = m / m_correction.astype(m.dtype)
             v_hat = v / v_correction.astype(v.dtype)
             return m_hat / (jnp.sqrt(v_hat + _cast(eps_root, v)) + _cast(eps, v))
@@ -254,7 +271,13 @@ def _adam(name, learning_rate, b1, b2, eps, eps_root, weight_decay=None, mask=No
     return optax.GradientTransformation(init, update)
 
 
-def _add_decay(name, directions, weight_decay, mask, parameters):
+def _add_decay(
+    name: str,
+    directions: Parameters,
+    weight_decay: Number,
+    mask: Mask,
+    parameters: Parameters | None,
+) -> Parameters:
     if parameters is None:
         raise ValueError(f"{name}: expected update(gradients, state, parameters). Received: None")
     checks.same_tree(name, "gradients", directions, "the parameters", parameters)
@@ -262,30 +285,34 @@ def _add_decay(name, directions, weight_decay, mask, parameters):
     decays = jax.tree.broadcast(True if mask is None else mask, parameters)
     return jax.tree.map(
         lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
-        directions, parameters, decays,
+        directions,
+        parameters,
+        decays,
     )
 
 
-def _descend(learning_rate, step, directions):
+def _descend(
+    learning_rate: LearningRate, step: Int[Array, ""], directions: Parameters
+) -> Parameters:
     """`-learning_rate * directions`, at the rate of that step."""
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
 
 
-def _check_rate(name, learning_rate):
+def _check_rate(name: str, learning_rate: LearningRate) -> None:
     if not callable(learning_rate):
         checks.number(name, "learning_rate", learning_rate, 0)
 
 
-def _cast(hyperparameter, array):
-    """The hyperparameter in the array's dtype, so that no float32 rate turns bfloat16 into float32."""
+def _cast(hyperparameter: ArrayLike, array: Array) -> Array:
+    """The hyperparameter in the array's dtype: no float32 rate turns bfloat16 into float32."""
     return jnp.asarray(hyperparameter, array.dtype)
 
 
-def _zeros_like(parameters):
+def _zeros_like(parameters: Parameters) -> Parameters:
     return jax.tree.map(lambda p: jnp.zeros_like(p, dtype=jnp.result_type(p)), parameters)
 
 
-def _next(step):
+def _next(step: Int[Array, ""]) -> Int[Array, ""]:
     """`step + 1`, but the largest integer stays."""
-    return jnp.where(step < jnp.iinfo(step.dtype).max, step + 1, step)
+    return jnp.where(step < np.iinfo(step.dtype).max, step + 1, step)

@@ -2,9 +2,9 @@
 
 `jax.jit` compiles anew for every new static argument, and two calls of `mlp([4, 8, 3])` or of
 `optax.adam(1e-3)` give functions that Python calls different, though they are the same code over
-the same values. `Static` wraps such arguments and compares what they are made of: code, defaults, the variables that
-a closure holds and the globals that the code names. What cannot be looked into is compared by
-identity, so the worst case is to compile once more, never to reuse another program.
+the same values. `Static` wraps such arguments and compares what they are made of: code, defaults,
+the variables that a closure holds and the globals that the code names. What cannot be looked into
+is compared by identity, so the worst case is to compile once more, never to reuse another program.
 """
 
 import functools
@@ -83,7 +83,7 @@ def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     return (type(value), value) if _compares_by_value(value) else _Same(value)
 
 
-def _compares_by_value(value: Any) -> bool:
+def _compares_by_value(value: object) -> bool:
     try:
         hash(value)
     except TypeError:

@@ -95,8 +95,9 @@ def make_step(
     >>> network, optimizer = mlp([1, 1]), gradient_descent(0.1)
     >>> state = initial_state(network, optimizer, key=jax.random.key(0))
     >>> step = jax.jit(make_step(network, squared_error, optimizer))
+    >>> batch = Data(jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [3.0]]))
     >>> for _ in range(300):
-    ...     state, measures = step(state, Data(jnp.array([[0.0], [1.0]]), jnp.array([[1.0], [3.0]])))
+    ...     state, measures = step(state, batch)
     >>> state.parameters[0].weights, state.parameters[0].biases
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
@@ -154,7 +155,7 @@ def make_epoch(
         return rows, real
 
     def batch_of(rows: Int[Array, " batch"], real: Array) -> Data:
-        batch = Data(*(None if a is None else a[rows] for a in data))
+        batch: Data = jax.tree.map(lambda a: a[rows], data)
         if examples % batch_size == 0:
             return batch
         weights = jnp.ones(batch_size) if batch.weights is None else batch.weights
@@ -171,7 +172,7 @@ def make_epoch(
             state, measures = step(state, data, noise_key)
         else:
             state, (means, weights) = jax.lax.scan(one_step, state, shuffled(number))
-            measures = {name: weighted_mean(values, weights) for name, values in means.items()}
+            measures = {name: _mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = evaluate(network, state.parameters, validation, named)
             measures |= {f"validation_{name}": value for name, value in held_out.items()}
@@ -194,7 +195,7 @@ def train(
     metrics: Mapping[str, Measure] | None = None,
     state: TrainState | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " epochs"]]]:
-    """A whole training run, as one pure function to be compiled: `jax.jit(lambda key: train(...))`.
+    """A whole training run, one pure function to be compiled: `jax.jit(lambda key: train(...))`.
 
     Args:
         network: any `Network`.
@@ -213,16 +214,18 @@ def train(
 
     Returns:
         The state after the last epoch, and for every epoch the "cost", averaged over its steps as
-        they were made, the metrics by their names and, with validation, "validation_cost" and so on.
+        they were made, the metrics by their names and, with validation, "validation_cost" and
+        so on.
 
     Raises:
         ValueError, TypeError: arguments that do not fit, before anything is compiled.
 
     >>> from jaxnet import adam, mlp, squared_error
     >>> data = jnp.linspace(-1.0, 1.0, 64)[:, None], jnp.linspace(-1.0, 1.0, 64)[:, None] ** 2
+    >>> network, sizes = mlp([1, 8, 1]), {"epochs": 99, "batch_size": 16}
     >>> @jax.jit
     ... def run(key, rate):
-    ...     return train(mlp([1, 8, 1]), squared_error, adam(rate), data, key=key, epochs=99, batch_size=16)
+    ...     return train(network, squared_error, adam(rate), data, key=key, **sizes)
     >>> state, history = run(jax.random.key(0), 0.01)
     >>> bool(history["cost"][-1] < 0.01)
     True
@@ -287,7 +290,9 @@ def evaluate(
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(plan: Static[Any], batch_size: int, parameters: PyTree, data: Data) -> dict[str, Array]:
+def _evaluate(
+    plan: Static[Any], batch_size: int, parameters: PyTree, data: Data
+) -> dict[str, Array]:
     network, measures = plan.value
 
     def one_batch(batch: Data) -> Any:
@@ -305,11 +310,15 @@ def _evaluate(plan: Static[Any], batch_size: int, parameters: PyTree, data: Data
         return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
 
     means, weights = jax.lax.map(from_start, jnp.arange(0, examples, batch_size))
-    return {name: weighted_mean(values, weights) for name, values in means.items()}
+    return {name: _mean(values, weights) for name, values in means.items()}
 
 
 def predict(
-    network: Network, parameters: PyTree, inputs: Num[Array, "examples ..."], *, batch_size: int = 1024
+    network: Network,
+    parameters: PyTree,
+    inputs: Num[Array, "examples ..."],
+    *,
+    batch_size: int = 1024,
 ) -> Float[Array, "examples ..."]:
     """The network's outputs for all inputs, computed in batches, without randomness.
 
@@ -351,19 +360,20 @@ def check_data(function: str, name: str, data: Any) -> Data:
     """Data whose parts have one row per example, at least one."""
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise TypeError(
-            f"{function}: expected {name} as a tuple (inputs, targets) or (inputs, targets, weights). "
-            f"Received: {checks.describe(data)}"
+            f"{function}: expected {name} as a tuple (inputs, targets) or "
+            f"(inputs, targets, weights). Received: {checks.describe(data)}"
         )
-    inputs, targets, weights = Data(*(a if a is None else jnp.asarray(a) for a in data))
+    arrays: list[Any] = [a if a is None else jnp.asarray(a) for a in data]
+    inputs, targets, weights = Data(*arrays)
     if inputs.ndim < 2 or len(inputs) == 0:
         raise ValueError(
-            f"{function}: expected inputs of {name} of shape [examples, features], with at least one "
-            f"example. Received: {list(inputs.shape)}"
+            f"{function}: expected inputs of {name} of shape [examples, features], with at least "
+            f"one example. Received: {list(inputs.shape)}"
         )
     if targets.ndim == 0 or len(targets) != len(inputs):
         raise ValueError(
-            f"{function}: expected targets of {name} for {len(inputs)} examples, as many as there are "
-            f"inputs. Received: {list(targets.shape)}"
+            f"{function}: expected targets of {name} for {len(inputs)} examples, as many as there "
+            f"are inputs. Received: {list(targets.shape)}"
         )
     if weights is not None and weights.shape != (len(inputs),):
         raise ValueError(
@@ -405,8 +415,10 @@ def with_best(state: TrainState) -> TrainState:
 
 
 def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
-    now = Best(state.parameters, cost, epoch)
-    better = cost < state.best.cost
+    if state.best is None:
+        raise ValueError("make_epoch: expected a state with a best for validation. Received: None")
+    now = Best(state.parameters, cost.astype(state.best.cost.dtype), epoch)
+    better = now.cost < state.best.cost
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )
@@ -422,8 +434,12 @@ def _means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict
                 f"{name}: expected one value per example, [{len(batch.inputs)}]. "
                 f"Received: {list(values.shape)}"
             )
-        means[name] = weighted_mean(values, batch.weights)
+        means[name] = _mean(values, batch.weights)
     return means
+
+
+def _mean(values: Array, weights: Array | None) -> Float[Array, ""]:
+    return weighted_mean(values, None if weights is None else weights.astype(values.dtype))
 
 
 def _total_weight(batch: Data) -> Float[Array, ""]:
