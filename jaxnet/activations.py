@@ -16,7 +16,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
@@ -50,9 +49,21 @@ def _at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
             )
         if x.dtype.itemsize >= 4:
             return function(x, *args, **kwargs)
-        return function(x.astype(jnp.float32), *args, **kwargs).astype(x.dtype)
+        result = function(x.astype(jnp.float32), *args, **kwargs)
+        return _saturate(result, float(jnp.finfo(x.dtype).max)).astype(x.dtype)
 
     return wrapper
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def _saturate(x: Array, largest: float) -> Array:
+    """Finite values beyond the largest finite one become it, with an unchanged gradient."""
+    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
+
+
+@_saturate.defjvp
+def _(largest: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return _saturate(*primals, largest), *tangents
 
 
 # Piecewise linear.
@@ -258,18 +269,6 @@ _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
 
 
-@jax.custom_jvp
-def _selu(x: Array) -> Array:
-    negative = _SELU_SCALE * _SELU_ALPHA * jnp.expm1(jnp.where(x > 0, 0, x))
-    return jnp.where(x > 0, jnp.minimum(_SELU_SCALE * x, np.finfo(x.dtype).max), negative)
-
-
-@_selu.defjvps
-def _(tangent: Array, _: Array, x: Array) -> Array:
-    negative = _SELU_ALPHA * jnp.exp(jnp.where(x > 0, 0, x))
-    return tangent * (_SELU_SCALE * jnp.where(x > 0, 1, negative))
-
-
 @_at_least_float32
 def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Scaled exponential linear unit, `1.0507 * elu(x, 1.6733)`.
@@ -282,7 +281,10 @@ def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     >>> selu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-1.5202,  0.    ,  2.1014], dtype=float32)
     """
-    return _selu(x)
+    x = jnp.asarray(x)
+    limit = float(jnp.finfo(x.dtype).max) / _SELU_SCALE * (1 - 1e-7)
+    negative = _SELU_SCALE * _SELU_ALPHA * _expm1(jnp.where(x > 0, 0, x))
+    return jnp.where(x > 0, _SELU_SCALE * _saturate(x, limit), negative)
 
 
 # The input times a gate: silu and gelu.
@@ -290,7 +292,7 @@ def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 def _head(x: Array) -> Array:
     """`x` with the lower half of its significand cleared: the product of two heads is exact."""
-    info = np.finfo(x.dtype)
+    info = jnp.finfo(x.dtype)
     integer = jnp.dtype(f"uint{info.bits}")
     bits = jax.lax.bitcast_convert_type(x, integer)
     mask = integer.type(2**info.bits - 2 ** (info.nmant // 2 + 1))
@@ -312,7 +314,7 @@ def _square(x: Array) -> tuple[Array, Array]:
 @jax.custom_jvp
 def _normal_density(x: Array) -> Array:
     """`exp(-x**2 / 2) / sqrt(2 pi)`."""
-    square, error = _square(jnp.clip(x, -15, 15))
+    square, error = _square(jnp.clip(x, -40, 40))
     scale = 1 / math.sqrt(2 * math.pi)
     return jnp.exp(-square / 2) * (scale - scale / 2 * error)
 
@@ -365,15 +367,15 @@ def _normal_distribution(x: Array) -> Array:
 _normal_distribution.defjvps(lambda tangent, _, x: tangent * _normal_density(x))
 
 
-def _gated(x: Array, decay: Array) -> Array:
-    """`x * sigmoid(logit)`, given `decay = exp(-logit)`."""
-    return x / (1 + decay)
+def _gated(x: Array, against: Array) -> Array:
+    """`x * sigmoid(logit)`, given the odds against, `exp(-logit)`."""
+    return x / (1 + against)
 
 
-def _gated_derivative(x: Array, decay: Array, slope: Array | int) -> Array:
+def _gated_derivative(x: Array, against: Array, slope: Array | int) -> Array:
     """`sigmoid(logit) * (1 + x * slope * sigmoid(-logit))`, given also the logit's `slope` in x."""
-    complement = jnp.where(decay > 1e30, 1, decay / (1 + decay))
-    return (1 + x * slope * complement) / (1 + decay)
+    complement = jnp.where(against == jnp.inf, 1, against / (1 + against))
+    return (1 + x * slope * complement) / (1 + against)
 
 
 @jax.custom_jvp
@@ -402,7 +404,7 @@ def _tanh_gate(x: Array) -> tuple[Array, Array]:
 
     The gate is `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`.
     """
-    x = jnp.clip(x, -15, 15)  # the gate is 0 or 1 beyond
+    x = jnp.clip(x, -25, 25)  # the gate is 0 or 1 beyond, in float64 too
     a = 2 * math.sqrt(2 / math.pi)
     b = a * 0.044715
     a_head, b_head = round(a * 2**11) / 2**11, round(b * 2**15) / 2**15
@@ -427,7 +429,7 @@ def _tanh_gelu(x: Array) -> Array:
 
 @_tanh_gelu.defjvps
 def _(tangent: Array, _: Array, x: Array) -> Array:
-    return tangent * _gated_derivative(jnp.clip(x, -15, 15), *_tanh_gate(x))
+    return tangent * _gated_derivative(jnp.clip(x, -25, 25), *_tanh_gate(x))
 
 
 @_at_least_float32
@@ -456,7 +458,7 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
 def _below_maximum(x: Array, axis: int) -> Array:
     """`x - max(x)`, and -inf where all of x is -inf."""
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
-    return x - jnp.where(largest == -jnp.inf, 0, largest)
+    return x - jax.lax.stop_gradient(jnp.where(largest == -jnp.inf, 0, largest))
 
 
 def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
@@ -465,15 +467,15 @@ def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
     exponentials = jnp.exp(difference)
     at_top = difference == 0
     lower = jnp.sum(jnp.where(at_top, 0, exponentials), axis, keepdims=True)
-    ties = jnp.sum(at_top, axis, keepdims=True, dtype=x.dtype)
-    return difference, exponentials, lower + jnp.maximum(ties - 1, 0)
+    top = jnp.sum(jnp.where(at_top, exponentials, 0), axis, keepdims=True)
+    return difference, exponentials, lower + jnp.where(top == 0, 0, top - 1)
 
 
 def _softmax_jacobian(x: Array, axis: int, tangent: Array) -> tuple[Array, Array]:
     """`tangent` less its mean under the distribution softmax(x), and that distribution."""
-    difference, exponentials, others = _exponentials(x, axis)
+    _, exponentials, others = _exponentials(x, axis)
     probabilities = exponentials / (1 + others)
-    complements = jnp.where(difference == 0, others, 1 + others - exponentials) / (1 + others)
+    complements = (others + (1 - exponentials)) / (1 + others)
     weighted = probabilities * tangent
     rest = jnp.sum(weighted, axis, keepdims=True) - weighted
     return complements * tangent - rest, probabilities

@@ -25,9 +25,15 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
+def as_array(value: Any) -> jax.Array | np.ndarray:
+    """An array, with shape and dtype: lists and numbers become NumPy's, JAX's stay as they are."""
+    return value if isinstance(value, jax.Array) else np.asarray(value)
+
+
 def floating(function: str, name: str, value: Any) -> jax.Array:
     """`value` as an array, which must be floating-point."""
-    if not jnp.issubdtype(jnp.result_type(value), jnp.floating):
+    value = as_array(value)
+    if not jnp.issubdtype(value.dtype, jnp.floating):
         raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
     return jnp.asarray(value)
 
@@ -60,13 +66,13 @@ def pair(function: str, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Arra
 
 def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
     """Integer targets, one for each row of `outputs [*batch, classes]`, within 0 to classes - 1."""
-    classes = outputs.shape[-1]
-    if not jnp.issubdtype(jnp.result_type(targets), jnp.integer):
+    classes, targets = outputs.shape[-1], as_array(targets)
+    if not jnp.issubdtype(targets.dtype, jnp.integer):
         raise TypeError(f"{function}: expected integer labels. Received: {describe(targets)}")
-    if jnp.shape(targets) != outputs.shape[:-1]:
+    if targets.shape != outputs.shape[:-1]:
         raise ValueError(
             f"{function}: expected labels of shape {list(outputs.shape[:-1])} for outputs of shape "
-            f"{list(outputs.shape)}. Received: {list(jnp.shape(targets))}"
+            f"{list(outputs.shape)}. Received: {list(targets.shape)}"
         )
     if is_concrete(targets):
         values = np.asarray(targets)
@@ -153,12 +159,12 @@ def _first_difference(received: dict[str, str], expected: dict[str, str]) -> str
 def _outline(tree: Any) -> str:
     """The tree's structure, with `dtype[shape]` for every leaf."""
     shapes = jax.tree.map(
-        lambda leaf: Shape(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"), tree
+        lambda leaf: _Shape(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"), tree
     )
     return str(shapes)
 
 
-class Shape(str):
+class _Shape(str):
     """A string that prints without quotation marks."""
 
     __repr__ = str.__str__

@@ -31,9 +31,9 @@ from jaxnet.training import (
     check_batch_size,
     check_data,
     check_measures,
-    initial_state,
     make_epoch,
     named_measures,
+    starting_state,
     with_best,
 )
 
@@ -131,30 +131,17 @@ def fit(
         if validation is None:
             raise ValueError("fit: expected validation data with patience. Received: None")
     measures = named_measures("fit", loss, metrics)
-    initial_key, run_key = jax.random.split(key)
-    plan = Static((network, loss, optimizer, batch_size, metrics, patience))
-    parameters = jax.eval_shape(network.init, initial_key) if state is None else state.parameters
+    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
     check_measures("fit", "data", network, measures, data, parameters)
     if validation is not None:
         validation = _prepare("validation", validation)
         check_measures("fit", "validation", network, measures, validation, parameters)
 
-    prefixes = ("",) if validation is None else ("", "validation_")
-    history = {
-        prefix + name: jnp.full(epochs, jnp.nan, jnp.float32)
-        for prefix in prefixes
-        for name in measures
-    }
-    if state is None:
-        state = _start(plan, initial_key)
-    if validation is not None:
-        state = with_best(state)
-    state = jax.tree.map(jnp.copy, state)  # what is donated must be ours alone
-    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-
+    plan = Static((network, loss, optimizer, batch_size, metrics, patience))
+    run = _start(plan, epochs, validation is not None, key, state)
     # A hook may keep the states it is given, so only without one may the next overwrite the last.
     compiled = _advance if on_epoch else _advance_in_place
-    advance = functools.partial(compiled, plan, data=data, validation=validation, key=run_key)
+    advance = functools.partial(compiled, plan, data=data, validation=validation, key=key)
     return _drive(run, advance, epochs, len(data.inputs), on_epoch, progress)
 
 
@@ -203,10 +190,21 @@ _advance = jax.jit(_epochs, static_argnums=0)
 _advance_in_place = jax.jit(_epochs, static_argnums=0, donate_argnums=1)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def _start(plan: Static[Any], key: Array) -> TrainState:
-    network, _, optimizer, *_ = plan.value
-    return initial_state(network, optimizer, key=key)
+@functools.partial(jax.jit, static_argnums=(0, 1, 2))
+def _start(
+    plan: Static[Any], epochs: int, validated: bool, key: Array, state: TrainState | None
+) -> _Run:
+    """Before the first epoch; a given state is copied, since what is donated must be ours alone."""
+    network, _, optimizer, _, metrics, _ = plan.value
+    if state is None:
+        state = starting_state(network, optimizer, key)
+    if validated:
+        state = with_best(state)
+    names = [prefix + name for prefix in ("", "validation_") for name in ("cost", *(metrics or ()))]
+    unknown = jnp.full(epochs, jnp.nan, jnp.float32)
+    history = {name: unknown for name in names if validated or not name.startswith("validation_")}
+    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    return jax.tree.map(jnp.copy, run)
 
 
 def _drive(

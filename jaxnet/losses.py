@@ -41,7 +41,8 @@ def weighted_mean(
     Args:
         values: losses or metrics, one per example.
         weights: of the same shape, not negative; `None` means equal weights. A value of weight 0
-            does not count, even if it is infinite or NaN, and if all weights are 0 the mean is 0.
+            does not count, even if it is infinite or NaN (though what it was computed from may
+            still have a NaN gradient), and if all weights are 0 the mean is 0.
 
     Raises:
         ValueError: the shapes differ.
@@ -96,7 +97,7 @@ def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]
     Array([2.], dtype=float32)
     """
     outputs, targets = checks.pair("absolute_error", outputs, targets)
-    return _sum_outputs(jnp.abs(outputs - targets))
+    return _sum_outputs(_absolute(outputs - targets))
 
 
 def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -106,7 +107,7 @@ def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " ba
     Array([1.], dtype=float32)
     """
     outputs, targets = checks.pair("mean_absolute_error", outputs, targets)
-    return _mean_outputs(jnp.abs(outputs - targets))
+    return _mean_outputs(_absolute(outputs - targets))
 
 
 def huber(
@@ -233,17 +234,16 @@ def _label_cross_entropy(
     logits: Classes, is_label: Bool[Array, "*batch classes"]
 ) -> Float[Array, "*batch"]:
     top, _, others = _margins(logits, is_label)
-    return jnp.squeeze(top + jnp.log1p(others + jnp.expm1(-top)), -1)
+    loss = top + jnp.log1p(others + jnp.expm1(-top))
+    return jnp.squeeze(jnp.where(top == jnp.inf, jnp.inf, loss), -1)
 
 
 @_label_cross_entropy.defjvp
 def _(primals: tuple[Array, Array], tangents: tuple[Array, Any]) -> tuple[Array, Array]:
     logits, is_label = primals
     top, exponentials, others = _margins(logits, is_label)
-    total = others + jnp.exp(-top)
-    gradient = jnp.where(is_label, -others, exponentials) / total
-    loss = jnp.squeeze(top + jnp.log1p(others + jnp.expm1(-top)), -1)
-    return loss, jnp.sum(gradient * tangents[0], -1)
+    gradient = jnp.where(is_label, -others, exponentials) / (others + jnp.exp(-top))
+    return _label_cross_entropy(*primals), jnp.sum(gradient * tangents[0], -1)
 
 
 def _margins(
@@ -265,6 +265,11 @@ def _times_log(targets: Array, probabilities: Array) -> Array:
     return targets * jnp.log(jnp.where(targets == 0, 1, probabilities))
 
 
+def _absolute(errors: Array) -> Array:
+    """`|errors|`, with gradient 0 at 0, where that of `jnp.abs` is 1."""
+    return jnp.where(errors == 0, 0, jnp.abs(errors))
+
+
 def _sum_outputs(errors: Outputs) -> Float[Array, " batch"]:
     return jnp.sum(errors, tuple(range(1, errors.ndim)))
 
@@ -273,7 +278,7 @@ def _mean_outputs(errors: Outputs) -> Float[Array, " batch"]:
     return jnp.mean(errors, tuple(range(1, errors.ndim)))
 
 
-def is_label(labels: Int[Array, "*batch"], classes: int) -> Bool[Array, "*batch classes"]:
+def one_hot_mask(labels: Int[Array, "*batch"], classes: int) -> Bool[Array, "*batch classes"]:
     """Whether each class is the label: one-hot, as a mask."""
     index = jax.lax.broadcasted_iota(labels.dtype, (*labels.shape, classes), labels.ndim)
     return index == jnp.expand_dims(labels, -1)
@@ -294,8 +299,9 @@ def _class_targets(
             f"{function}: expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
         )
     classes = outputs.shape[-1]
-    if jnp.issubdtype(jnp.result_type(targets), jnp.integer):
-        expected = is_label(checks.labels(function, targets, outputs), classes)
+    targets = checks.as_array(targets)
+    if jnp.issubdtype(targets.dtype, jnp.integer):
+        expected = one_hot_mask(checks.labels(function, targets, outputs), classes)
     else:
         expected = checks.like(function, "targets", targets, "outputs", outputs)
     if label_smoothing:

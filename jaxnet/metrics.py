@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from jaxnet import checks
-from jaxnet.losses import is_label
+from jaxnet.losses import one_hot_mask
 
 __all__ = [
     "ClassScores",
@@ -43,7 +43,7 @@ def accuracy(
     Array([1., 0.], dtype=float32)
     """
     outputs, labels = _classified("accuracy", outputs, targets)
-    return (jnp.argmax(outputs, -1) == labels).astype(outputs.dtype)
+    return (_largest(outputs) == labels).astype(outputs.dtype)
 
 
 def top_k_accuracy(
@@ -62,7 +62,7 @@ def top_k_accuracy(
     outputs, labels = _classified("top_k_accuracy", outputs, targets)
     classes = outputs.shape[-1]
     checks.whole_number("top_k_accuracy", "k", k, 1, classes)
-    chosen = is_label(labels, classes)
+    chosen = one_hot_mask(labels, classes)
     label_output = jnp.max(outputs, -1, keepdims=True, where=chosen, initial=-jnp.inf)
     before_label = ~jnp.cumulative_sum(chosen, axis=-1, dtype=bool)
     ahead = (outputs > label_output) | ((outputs == label_output) & before_label)
@@ -101,7 +101,7 @@ def confusion_matrix(
     """
     outputs, labels = _classified("confusion_matrix", outputs, targets)
     classes = outputs.shape[-1]
-    cells = classes * labels.ravel() + jnp.argmax(outputs, -1).ravel()
+    cells = classes * labels.ravel() + _largest(outputs).ravel()
     return jnp.bincount(cells, length=classes**2).reshape(classes, classes)
 
 
@@ -156,6 +156,10 @@ def r_squared(
     return 1 - jnp.where(residual == 0, 0, residual / jnp.where(residual == 0, 1, total))
 
 
+def _largest(outputs: Array) -> Int[Array, "*batch"]:
+    return jnp.argmax(outputs, -1).astype(jnp.int32)
+
+
 def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float[Array, " classes"]:
     return part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
 
@@ -165,7 +169,8 @@ def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Arra
     outputs = checks.floating(function, "outputs", outputs)
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
-    if jnp.issubdtype(jnp.result_type(targets), jnp.floating):
+    targets = checks.as_array(targets)
+    if jnp.issubdtype(targets.dtype, jnp.floating):
         distributions = checks.like(function, "targets", targets, "outputs", outputs)
-        return outputs, jnp.argmax(distributions, -1)
-    return outputs, checks.labels(function, targets, outputs)
+        return outputs, _largest(distributions)
+    return outputs, checks.labels(function, targets, outputs).astype(jnp.int32)

@@ -147,6 +147,7 @@ def dropout(rate: float) -> Network:
         del parameters
         if key is None:
             return x
+        checks.key("dropout", key)
         kept = jax.random.bernoulli(key, 1 - rate, x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
@@ -193,8 +194,8 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "..."]:
         del key
+        _check_inputs(name, x, features, parameters[0].dtype)
         scale, offset = (jnp.broadcast_to(p, x.shape) for p in parameters)
-        _check_inputs(name, x, features, scale.dtype)
         wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)

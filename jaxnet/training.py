@@ -1,8 +1,8 @@
 """Training as one pure function: steps within epochs, both inside the compiled program.
 
-`make_step` is one step of gradient descent on a batch, `make_epoch` a pass over the data, and
-`train` the whole run. Each can be compiled with `jit`, run many times side by side with `vmap`,
-and differentiated, for instance with respect to the learning rate.
+`make_step` is one step of gradient descent on a batch, for loops of one's own, and `train` the
+whole run. Both can be compiled with `jit`, run many times side by side with `vmap`, and
+differentiated, for instance with respect to the learning rate.
 
 Everything random is folded from one key: the order of epoch e and the noise of step t depend on
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, Key, Num, PyTree
 
 from jaxnet import checks
@@ -28,7 +29,6 @@ __all__ = [
     "TrainState",
     "evaluate",
     "initial_state",
-    "make_epoch",
     "make_step",
     "predict",
     "train",
@@ -47,6 +47,9 @@ class Data(NamedTuple):
     inputs: Num[Array, "examples ..."]
     targets: Num[Array, "examples ..."]
     weights: Float[Array, " examples"] | None = None
+
+
+DataLike = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 
 
 class Best(NamedTuple):
@@ -110,7 +113,7 @@ def make_step(
 
     def step(
         state: TrainState,
-        batch: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+        batch: DataLike,
         key: Key[Array, ""] | None = None,
     ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         noise = None if key is None else jax.random.fold_in(key, state.step)
@@ -144,7 +147,7 @@ def make_epoch(
     examples = len(data.inputs)
     batch_size = batch_size or examples
     steps = -(-examples // batch_size)
-    order_key, noise_key = jax.random.fold_in(key, 0), jax.random.fold_in(key, 1)
+    order_key, noise_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
 
@@ -186,12 +189,12 @@ def train(
     network: Network,
     loss: Measure,
     optimizer: optax.GradientTransformation,
-    data: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+    data: DataLike,
     *,
     key: Key[Array, ""],
     epochs: int,
     batch_size: int | None,
-    validation: Data | tuple[Array, Array] | tuple[Array, Array, Array] | None = None,
+    validation: DataLike | None = None,
     metrics: Mapping[str, Measure] | None = None,
     state: TrainState | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " epochs"]]]:
@@ -242,9 +245,8 @@ def train(
     check_batch_size("train", batch_size, data)
     if validation is not None:
         validation = check_data("train", "validation", validation)
-    initial_key, run_key = jax.random.split(key)
     if state is None:
-        state = initial_state(network, optimizer, key=initial_key)
+        state = starting_state(network, optimizer, key)
     measures = named_measures("train", loss, metrics)
     check_measures("train", "data", network, measures, data, state.parameters)
     if validation is not None:
@@ -255,7 +257,7 @@ def train(
         loss,
         optimizer,
         data,
-        key=run_key,
+        key=key,
         batch_size=batch_size,
         validation=validation,
         metrics=metrics,
@@ -266,7 +268,7 @@ def train(
 def evaluate(
     network: Network,
     parameters: PyTree,
-    data: Data | tuple[Array, Array] | tuple[Array, Array, Array],
+    data: DataLike,
     measures: Mapping[str, Measure],
     *,
     batch_size: int = 1024,
@@ -316,7 +318,7 @@ def _evaluate(
 def predict(
     network: Network,
     parameters: PyTree,
-    inputs: Num[Array, "examples ..."],
+    inputs: Num[ArrayLike, "examples ..."],
     *,
     batch_size: int = 1024,
 ) -> Float[Array, "examples ..."]:
@@ -399,11 +401,20 @@ def check_measures(
 ) -> None:
     """Traces the network and its measures on the data, whose targets' values may be at hand."""
     outputs = jax.eval_shape(network.apply, parameters, data.inputs)
-    for measure in measures.values():
+    for label, measure in measures.items():
         try:
-            jax.eval_shape(lambda outputs, m=measure: m(outputs, data.targets), outputs)
+            jax.eval_shape(
+                functools.partial(_per_example, label, measure, targets=data.targets), outputs
+            )
         except (TypeError, ValueError) as error:
             raise type(error)(f"{function}: {name}: {error}") from error
+
+
+def starting_state(
+    network: Network, optimizer: optax.GradientTransformation, key: Key[Array, ""]
+) -> TrainState:
+    """The initial state of a run with that key."""
+    return initial_state(network, optimizer, key=jax.random.fold_in(key, 0))
 
 
 def with_best(state: TrainState) -> TrainState:
@@ -426,16 +437,21 @@ def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""])
 
 def _means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
     """The weighted mean of every measure, which must give one value per example."""
-    means = {}
-    for name, measure in measures.items():
-        values = measure(outputs, batch.targets)
-        if values.shape != (len(batch.inputs),):
-            raise ValueError(
-                f"{name}: expected one value per example, [{len(batch.inputs)}]. "
-                f"Received: {list(values.shape)}"
-            )
-        means[name] = _mean(values, batch.weights)
-    return means
+    values = {
+        name: _per_example(name, measure, outputs, batch.targets)
+        for name, measure in measures.items()
+    }
+    return {name: _mean(each, batch.weights) for name, each in values.items()}
+
+
+def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
+    values = measure(outputs, targets)
+    if values.shape != targets.shape[:1]:
+        raise ValueError(
+            f"{name}: expected one value per example, [{len(targets)}]. "
+            f"Received: {list(values.shape)}"
+        )
+    return values
 
 
 def _mean(values: Array, weights: Array | None) -> Float[Array, ""]:
