@@ -28,11 +28,3 @@ def four_digits():
     """Arrays in doctests print four digits, which are the same on every processor."""
     with np.printoptions(precision=4, suppress=True):
         yield
-
-
-@pytest.fixture
-def annotations_unchecked():
-    """For wrong types: what users see is jaxnet's own error, not the type checker's."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)

@@ -8,6 +8,7 @@ and the device is not kept waiting for more than a glance a few times a second.
 
 import contextlib
 import functools
+import math
 import signal
 import sys
 import threading
@@ -19,7 +20,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Key, PyTree
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
 from jaxnet.networks import Network
@@ -31,6 +33,7 @@ from jaxnet.training import (
     check_batch_size,
     check_data,
     check_measures,
+    epochs_done,
     make_epoch,
     named_measures,
     starting_state,
@@ -137,28 +140,66 @@ def fit(
         validation = _prepare("validation", validation)
         check_measures("fit", "validation", network, measures, validation, parameters)
 
-    plan = Static((network, loss, optimizer, batch_size, metrics, patience))
-    run = _start(plan, epochs, validation is not None, key, state)
+    plan = _Plan(
+        network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
+    )
+    run = _start(Static(plan), key, state)
     # A hook may keep the states it is given, so only without one may the next overwrite the last.
     compiled = _advance if on_epoch else _advance_in_place
-    advance = functools.partial(compiled, plan, data=data, validation=validation, key=key)
-    return _drive(run, advance, epochs, len(data.inputs), on_epoch, progress)
+    advance = functools.partial(compiled, Static(plan), data=data, validation=validation, key=key)
+    return _drive(plan, run, advance, len(data.inputs), on_epoch, progress)
+
+
+class _Plan(NamedTuple):
+    """What the compiled programs depend on."""
+
+    network: Network
+    loss: Measure
+    optimizer: optax.GradientTransformation
+    batch_size: int | None
+    metrics: Mapping[str, Measure] | None
+    patience: int | None
+    validated: bool
+    epochs: int
+
+    def names(self) -> list[str]:
+        """What the history holds."""
+        prefixes = ("", "validation_") if self.validated else ("",)
+        return [prefix + name for prefix in prefixes for name in ("cost", *(self.metrics or ()))]
 
 
 class _Run(NamedTuple):
     """What a stretch of epochs hands to the next."""
 
     state: TrainState
-    history: dict[str, Array]
-    done: Array  # epochs
-    ended: Array  # whether a cost was not finite, or patience is at its end
+    history: Float[Array, "epochs measures"]
+    done: Int[Array, ""]  # epochs
+    ended: Bool[Array, ""]  # a cost was not finite, or patience is at its end
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(plan: Static[_Plan], key: Key[Array, ""], state: TrainState | None) -> _Run:
+    """Before the first epoch; a given state is copied, since what is donated must be ours alone."""
+    network, _, optimizer, *_ = plan.value
+    if state is None:
+        state = starting_state(network, optimizer, key)
+    if plan.value.validated:
+        state = with_best(state)
+    history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
+    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    return jax.tree.map(jnp.copy, run)
 
 
 def _epochs(
-    plan: Static[Any], run: _Run, until: Array, data: Data, validation: Data | None, key: Array
+    plan: Static[_Plan],
+    run: _Run,
+    until: ArrayLike,
+    data: Data,
+    validation: Data | None,
+    key: Key[Array, ""],
 ) -> _Run:
     """Goes on with a run until so many epochs are done, or it has ended."""
-    network, loss, optimizer, batch_size, metrics, patience = plan.value
+    network, loss, optimizer, batch_size, metrics, patience, *_ = plan.value
     epoch = make_epoch(
         network,
         loss,
@@ -169,19 +210,15 @@ def _epochs(
         validation=validation,
         metrics=metrics,
     )
-    steps = -(-len(data.inputs) // (batch_size or len(data.inputs)))
 
     def body(run: _Run) -> _Run:
         state, measures = epoch(run.state)
-        history = {
-            k: v.at[run.done].set(measures[k].astype(v.dtype)) for k, v in run.history.items()
-        }
-        ended = ~jnp.isfinite(measures["cost"])
-        if validation is not None:
-            ended |= ~jnp.isfinite(measures["validation_cost"])
+        row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.value.names()])
+        costs = [measures[name] for name in ("cost", "validation_cost") if name in measures]
+        ended = ~jnp.isfinite(jnp.stack(costs)).all()
         if patience is not None and state.best is not None:
-            ended |= state.step // steps - state.best.epoch >= patience
-        return _Run(state, history, run.done + 1, ended)
+            ended |= epochs_done(state, data, batch_size) - state.best.epoch >= patience
+        return _Run(state, run.history.at[run.done].set(row), run.done + 1, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 
@@ -190,60 +227,46 @@ _advance = jax.jit(_epochs, static_argnums=0)
 _advance_in_place = jax.jit(_epochs, static_argnums=0, donate_argnums=1)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1, 2))
-def _start(
-    plan: Static[Any], epochs: int, validated: bool, key: Array, state: TrainState | None
-) -> _Run:
-    """Before the first epoch; a given state is copied, since what is donated must be ours alone."""
-    network, _, optimizer, _, metrics, _ = plan.value
-    if state is None:
-        state = starting_state(network, optimizer, key)
-    if validated:
-        state = with_best(state)
-    names = [prefix + name for prefix in ("", "validation_") for name in ("cost", *(metrics or ()))]
-    unknown = jnp.full(epochs, jnp.nan, jnp.float32)
-    history = {name: unknown for name in names if validated or not name.startswith("validation_")}
-    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    return jax.tree.map(jnp.copy, run)
-
-
 def _drive(
+    plan: _Plan,
     run: _Run,
     advance: Callable[..., _Run],
-    epochs: int,
     examples: int,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> Fit:
     """Runs stretches of epochs of about the time between two looks."""
     stopped, done, stretch, timed = "", 0, 1, False
-    with _bar(epochs, progress) as bar, _interrupts() as interrupted:
+    with _bar(plan.epochs, progress) as bar, _interrupts() as interrupted:
         while not stopped:
             begin = time.perf_counter()
-            run = advance(run, until=min(done + stretch, epochs))
+            run = advance(run, until=min(done + stretch, plan.epochs))
             before, done = done, int(run.done)
-            seconds = time.perf_counter() - begin
-            measures = {k: float(v[done - 1]) for k, v in jax.device_get(run.history).items()}
-            _show(bar, done - before, measures, examples * (done - before) / seconds)
+            seconds = (time.perf_counter() - begin) / (done - before)  # an epoch
+            history = np.asarray(run.history)[:done]
+            measures = dict(zip(plan.names(), history[-1].tolist(), strict=True))
+            _show(bar, done - before, measures, examples / seconds)
             if timed and not on_epoch:  # the first stretch compiles
-                wanted = int(_SECONDS_BETWEEN_LOOKS * (done - before) / seconds)
-                stretch = min(max(1, wanted), 10 * stretch)
+                stretch = min(max(1, int(_SECONDS_BETWEEN_LOOKS / seconds)), 10 * stretch)
             timed = True
             if bool(run.ended):
-                costs = (measures["cost"], measures.get("validation_cost", 0.0))
-                stopped = "patience" if np.isfinite(costs).all() else "not finite"
+                stopped = "patience" if _is_finite(measures) else "not finite"
             elif on_epoch and on_epoch(done, measures, run.state):
                 stopped = "on_epoch"
-            elif done == epochs:
+            elif done == plan.epochs:
                 stopped = "finished"
             elif interrupted():
                 stopped = "interrupted"
-    history = {name: values[:done] for name, values in jax.device_get(run.history).items()}
-    best = run.state.best if "validation_cost" in history else None
-    result = Fit((best or run.state).parameters, history, run.state, stopped)
+    columns = {name: history[:, i].copy() for i, name in enumerate(plan.names())}
+    best = run.state.best if plan.validated else None
+    result = Fit((best or run.state).parameters, columns, run.state, stopped)
     if stopped == "not finite":
         raise NonFiniteCostError(_explain(done, measures), result)
     return result
+
+
+def _is_finite(measures: dict[str, float]) -> bool:
+    return all(math.isfinite(measures.get(name, 0.0)) for name in ("cost", "validation_cost"))
 
 
 def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:

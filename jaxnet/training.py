@@ -170,7 +170,7 @@ def make_epoch(
         return state, (measures, _total_weight(batch))
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        number = state.step // steps
+        number = epochs_done(state, data, batch_size)
         if steps == 1:
             state, measures = step(state, data, noise_key)
         else:
@@ -408,6 +408,12 @@ def check_measures(
             )
         except (TypeError, ValueError) as error:
             raise type(error)(f"{function}: {name}: {error}") from error
+
+
+def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Array, ""]:
+    """How many passes over that data, in batches of that size, the state has behind it."""
+    examples = len(data.inputs)
+    return state.step // -(-examples // (batch_size or examples))
 
 
 def starting_state(

@@ -1,6 +1,8 @@
 """What the tests share: sampled inputs, exact values, distances in units in the last place."""
 
 import contextlib
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import jax.numpy as jnp
@@ -80,3 +82,11 @@ def refused(error: type[Exception], *phrases: str) -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
     missing = [phrase for phrase in phrases if phrase not in str(caught.value)]
     assert not missing, f"{missing} not in {caught.value!s}"
+
+
+def run_plainly(script: str) -> str:
+    """What the script prints in an interpreter of its own, without any of the tests' settings."""
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

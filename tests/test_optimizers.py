@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import problems
 import pytest
 
 import jaxnet
@@ -197,20 +198,23 @@ def test_decay_needs_the_parameters():
         (lambda: jaxnet.adam(None), TypeError, "expected a number for learning_rate"),
         (lambda: jaxnet.adam("0.1"), TypeError, "Received: str '0.1'"),
         (lambda: jaxnet.adam([0.1]), TypeError, "expected a number for learning_rate"),
-        (lambda: jaxnet.adam(jnp.ones(2)), TypeError, r"float32\[2\]"),
+        (lambda: jaxnet.adam(jnp.ones(2)), TypeError, "float32[2]"),
         (lambda: jaxnet.sgd(0.1, momentum=1.0), ValueError, "at least 0 and below 1. Received: 1"),
         (lambda: jaxnet.sgd(0.1, momentum=-0.1), ValueError, "momentum"),
         (lambda: jaxnet.adam(0.1, b1=1), ValueError, "adam: expected a finite b1"),
         (lambda: jaxnet.adam(0.1, b2=1.5), ValueError, "b2"),
         (lambda: jaxnet.adam(0.1, eps=-1e-8), ValueError, "eps of at least 0"),
         (lambda: jaxnet.adam(0.1, eps_root=-1), ValueError, "eps_root"),
-        (lambda: jaxnet.adamw(0.1, weight_decay=-1), ValueError, "adamw: .* weight_decay"),
-        (lambda: jaxnet.adamw(0.1, b1=1), ValueError, "adamw: .* b1"),
+        (
+            lambda: jaxnet.adamw(0.1, weight_decay=-1),
+            ValueError,
+            "adamw: expected a finite weight_decay",
+        ),
+        (lambda: jaxnet.adamw(0.1, b1=1), ValueError, "adamw: expected a finite b1"),
     ],
 )
-@pytest.mark.usefixtures("annotations_unchecked")
 def test_hyperparameters_are_checked(make, error, words):
-    with pytest.raises(error, match=words):
+    with problems.refused(error, words):
         make()
 
 

@@ -1,4 +1,4 @@
-"""Training: right against other people's backpropagation, every example once, the same bits again."""
+"""Training: right beside others' backpropagation, every example once, the same bits again."""
 
 import functools
 
@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+import problems
 import pytest
 import scipy.stats
 import sklearn.datasets
@@ -189,7 +190,7 @@ def output_itself(outputs, targets):
 
 
 def lookup_epochs(key, epochs, batch_size, optimizer, examples=N, **options):
-    """The table after some epochs on the loss `outputs`, whose gradient is 1 / (size of the batch)."""
+    """The table after some epochs on the loss `outputs`, of gradient 1 / (size of the batch)."""
     data = jnp.arange(examples)[:, None], jnp.zeros(examples), *options.pop("weights", ())
     arguments = (LOOKUP, output_itself, optimizer, data)
     return jaxnet.train(*arguments, key=key, epochs=epochs, batch_size=batch_size, **options)
@@ -259,7 +260,9 @@ def test_weights_are_multiplicities():
 
 @pytest.mark.parametrize("batch_size", [16, 25, None])
 def test_same_key_same_bits_and_other_key_other_bits(batch_size):
-    network = jaxnet.serial(jaxnet.dense(3, 8, jaxnet.relu), jaxnet.dropout(0.3), jaxnet.dense(8, 4))
+    network = jaxnet.serial(
+        jaxnet.dense(3, 8, jaxnet.relu), jaxnet.dropout(0.3), jaxnet.dense(8, 4)
+    )
     training = jax.jit(functools.partial(run, network=network, batch_size=batch_size))
     first, again, other = training(key(0)), training(key(0)), training(key(1))
     chex.assert_trees_all_equal(first, again)
@@ -268,7 +271,9 @@ def test_same_key_same_bits_and_other_key_other_bits(batch_size):
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 def test_resumed_run_equals_the_uninterrupted_one(optimizer):
-    network = jaxnet.serial(jaxnet.dense(3, 8, jaxnet.relu), jaxnet.dropout(0.3), jaxnet.dense(8, 4))
+    network = jaxnet.serial(
+        jaxnet.dense(3, 8, jaxnet.relu), jaxnet.dropout(0.3), jaxnet.dense(8, 4)
+    )
     schedule = optax.cosine_decay_schedule(0.1, 20)
     rule = {"sgd": jaxnet.sgd(schedule, momentum=0.9), "adam": jaxnet.adam(schedule)}[optimizer]
     data = problem()
@@ -424,24 +429,24 @@ WRONG = {
     "half an epoch": (lambda: run(key(), epochs=1.5), TypeError, "an integer for epochs"),
     "batch 0": (lambda: run(key(), batch_size=0), ValueError, "batch_size of at least 1"),
     "batch": (lambda: run(key(), batch_size=51), ValueError, "at most 50. Received: 51"),
-    "raw key": (lambda: run(jnp.zeros(2, jnp.uint32)), TypeError, r"jax.random.key\(seed\)"),
+    "raw key": (lambda: run(jnp.zeros(2, jnp.uint32)), TypeError, "jax.random.key(seed)"),
     "keys": (lambda: run(jax.random.split(key(), 2)), TypeError, "one key"),
     "only inputs": (lambda: run(key(), data=problem()[0]), TypeError, "data as a tuple"),
     "no examples": (
         lambda: run(key(), data=(jnp.ones((0, 3)), jnp.ones(0, jnp.int32))),
         ValueError,
-        r"at least one example. Received: \[0, 3\]",
+        "at least one example. Received: [0, 3]",
     ),
-    "rank": (lambda: run(key(), data=(jnp.ones(5), jnp.ones(5))), ValueError, r"\[5\]"),
+    "rank": (lambda: run(key(), data=(jnp.ones(5), jnp.ones(5))), ValueError, "[5]"),
     "lengths": (
         lambda: run(key(), data=(jnp.ones((5, 3)), jnp.ones(4, jnp.int32))),
         ValueError,
-        r"targets of data for 5 examples.*Received: \[4\]",
+        "targets of data for 5 examples, as many as there are inputs. Received: [4]",
     ),
     "weights": (
         lambda: run(key(), data=(*problem(50), jnp.ones(49))),
         ValueError,
-        r"weights of data of shape \[50\]. Received: \[49\]",
+        "weights of data of shape [50]. Received: [49]",
     ),
     "validation": (
         lambda: run(key(), validation=(jnp.ones((5, 3)), jnp.ones(4, jnp.int32))),
@@ -451,7 +456,7 @@ WRONG = {
     "features": (
         lambda: run(key(), network=jaxnet.mlp([2, 4])),
         ValueError,
-        r"dense\(2, 4, identity\): expected inputs with 2 features",
+        "dense(2, 4, identity): expected inputs with 2 features",
     ),
     "labels": (
         lambda: run(key(), network=jaxnet.mlp([3, 2])),
@@ -469,7 +474,7 @@ WRONG = {
             batch_size=10,
         ),
         ValueError,
-        r"cost: expected one value per example, \[\d+\]. Received: \[\]",
+        "cost: expected one value per example, [50]. Received: []",
     ),
     "metric called cost": (
         lambda: run(key(), metrics={"cost": jaxnet.accuracy}),
@@ -479,10 +484,9 @@ WRONG = {
 }
 
 
-@pytest.mark.usefixtures("annotations_unchecked")
 @pytest.mark.parametrize("name", WRONG)
 def test_what_does_not_fit_is_refused_before_compiling(name, monkeypatch):
     make, error, words = WRONG[name]
     monkeypatch.setattr(jax.lax, "scan", lambda *_, **__: pytest.fail("went on to train"))
-    with pytest.raises(error, match=words):
+    with problems.refused(error, words):
         make()
