@@ -17,15 +17,17 @@ from jaxnet.activations import (
     gelu,
     identity,
     leaky_relu,
-    log_softmax,
     relu,
     selu,
     sigmoid,
     silu,
-    softmax,
     softplus,
     straight_through,
     tanh,
+)
+from jaxnet.logits import (
+    log_softmax,
+    softmax,
 )
 from jaxnet.losses import (
     absolute_error,
@@ -57,14 +59,18 @@ from jaxnet.optimizers import (
     gradient_descent,
     sgd,
 )
+from jaxnet.data import (
+    Data,
+)
+from jaxnet.evaluation import (
+    evaluate,
+    predict,
+)
 from jaxnet.training import (
     Best,
-    Data,
     TrainState,
-    evaluate,
     initial_state,
     make_step,
-    predict,
     train,
 )
 from jaxnet.fitting import (

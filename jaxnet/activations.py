@@ -1,23 +1,21 @@
-"""Activations: the nonlinear functions between the layers of a network, and softmax at its end.
+"""Activations: the nonlinear functions between the layers of a network.
 
 Every function is accurate to a few units in the last place over the whole float32 range, in its
-value and in its gradient. That takes more than the formula typed in. A derivative written in terms
+value and in its gradient. That takes more than the formula typed in: a derivative written in terms
 of the value, such as `s * (1 - s)`, cancels to zero in the tails, so derivatives are given in forms
-that do not cancel. And `exp` multiplies the relative error of its argument by the argument's size,
-so where the argument is itself rounded, its rounding error is computed and put back.
-
-float16 and bfloat16 inputs are computed in float32 and rounded once, at the end.
+that do not cancel.
 """
 
 import functools
-import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
+
+from jaxnet import normal
+from jaxnet.floats import at_least_float32, saturate
 
 __all__ = [
     "binary_step",
@@ -25,51 +23,20 @@ __all__ = [
     "gelu",
     "identity",
     "leaky_relu",
-    "log_softmax",
     "relu",
     "selu",
     "sigmoid",
     "silu",
-    "softmax",
     "softplus",
     "straight_through",
     "tanh",
 ]
 
 
-def _at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Refuses inputs that are not floating-point, and computes half precision in float32."""
-
-    @functools.wraps(function)
-    def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
-        x = jnp.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(
-                f"{function.__name__}: expected a floating-point array. Received: {x.dtype}"
-            )
-        if x.dtype.itemsize >= 4:
-            return function(x, *args, **kwargs)
-        result = function(x.astype(jnp.float32), *args, **kwargs)
-        return _saturate(result, float(jnp.finfo(x.dtype).max)).astype(x.dtype)
-
-    return wrapper
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _saturate(x: Array, largest: float) -> Array:
-    """Finite values beyond the largest finite one become it, with an unchanged gradient."""
-    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
-
-
-@_saturate.defjvp
-def _(largest: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _saturate(*primals, largest), *tangents
-
-
 # Piecewise linear.
 
 
-@_at_least_float32
+@at_least_float32
 def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """The linear activation, `x`: for the output of a regression, or where the loss takes logits.
 
@@ -79,7 +46,7 @@ def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return jnp.asarray(x)
 
 
-@_at_least_float32
+@at_least_float32
 def relu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Rectified linear unit, `max(x, 0)`.
 
@@ -95,7 +62,7 @@ def relu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return jnp.where(x <= 0, 0, x)
 
 
-@_at_least_float32
+@at_least_float32
 def leaky_relu(
     x: Float[ArrayLike, "..."], negative_slope: Float[ArrayLike, ""] = 0.01
 ) -> Float[Array, "..."]:
@@ -121,7 +88,7 @@ def _step(x: Array) -> Array:
 _step.defjvps(lambda tangent, _, x: jnp.zeros_like(tangent))
 
 
-@_at_least_float32
+@at_least_float32
 def binary_step(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Binary step, 1 where `x >= 0` and 0 elsewhere: a neuron that fires or does not.
 
@@ -163,7 +130,7 @@ def straight_through(
     def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
         return activation(*primals), jax.jvp(surrogate, primals, tangents)[1]
 
-    @_at_least_float32
+    @at_least_float32
     @functools.wraps(activation)
     def wrapped(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
         return estimator(x)
@@ -186,7 +153,7 @@ def _(tangent: Array, _: Array, x: Array) -> Array:
     return tangent * (decay / jnp.square(1 + decay))
 
 
-@_at_least_float32
+@at_least_float32
 def sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Logistic sigmoid, `1 / (1 + exp(-x))`.
 
@@ -210,7 +177,7 @@ def _(tangent: Array, _: Array, x: Array) -> Array:
     return tangent * (4 * decay / jnp.square(1 + decay))
 
 
-@_at_least_float32
+@at_least_float32
 def tanh(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Hyperbolic tangent, with the gradient `1 / cosh(x)**2` accurate in both tails.
 
@@ -228,7 +195,7 @@ def _softplus(x: Array) -> Array:
 _softplus.defjvps(lambda tangent, _, x: tangent * _sigmoid(x))
 
 
-@_at_least_float32
+@at_least_float32
 def softplus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Softplus, `log(1 + exp(x))`: a smooth relu whose gradient is the sigmoid.
 
@@ -251,7 +218,7 @@ def _expm1(x: Array) -> Array:
 _expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 
 
-@_at_least_float32
+@at_least_float32
 def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[Array, "..."]:
     """Exponential linear unit, `x` where `x > 0` and `alpha * (exp(x) - 1)` elsewhere.
 
@@ -269,7 +236,7 @@ _SELU_ALPHA = 1.6732632423543772
 _SELU_SCALE = 1.0507009873554805
 
 
-@_at_least_float32
+@at_least_float32
 def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Scaled exponential linear unit, `1.0507 * elu(x, 1.6733)`.
 
@@ -284,87 +251,10 @@ def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     x = jnp.asarray(x)
     limit = float(jnp.finfo(x.dtype).max) / _SELU_SCALE * (1 - 1e-7)
     negative = _SELU_SCALE * _SELU_ALPHA * _expm1(jnp.where(x > 0, 0, x))
-    return jnp.where(x > 0, _SELU_SCALE * _saturate(x, limit), negative)
+    return jnp.where(x > 0, _SELU_SCALE * saturate(x, limit), negative)
 
 
 # The input times a gate: silu and gelu.
-
-
-def _head(x: Array) -> Array:
-    """`x` with the lower half of its significand cleared: the product of two heads is exact."""
-    info = jnp.finfo(x.dtype)
-    integer = jnp.dtype(f"uint{info.bits}")
-    bits = jax.lax.bitcast_convert_type(x, integer)
-    mask = integer.type(2**info.bits - 2 ** (info.nmant // 2 + 1))
-    return jax.lax.bitcast_convert_type(bits & mask, x.dtype)
-
-
-def _sum(large: Array, small: Array) -> tuple[Array, Array]:
-    """`large + small` and its rounding error, exactly (Dekker, 1971)."""
-    total = large + small
-    return total, small - (total - large)
-
-
-def _square(x: Array) -> tuple[Array, Array]:
-    """`x * x` and its rounding error."""
-    head = _head(x)
-    return _sum(head * head, (x - head) * (x + head))
-
-
-@jax.custom_jvp
-def _normal_density(x: Array) -> Array:
-    """`exp(-x**2 / 2) / sqrt(2 pi)`."""
-    square, error = _square(jnp.clip(x, -40, 40))
-    scale = 1 / math.sqrt(2 * math.pi)
-    return jnp.exp(-square / 2) * (scale - scale / 2 * error)
-
-
-_normal_density.defjvps(lambda tangent, density, x: tangent * (-x * density))
-
-
-def _polynomial(x: Array, *coefficients: float) -> Array:
-    """`coefficients[0] + coefficients[1] * x + ...`, by Horner's rule."""
-    *lower, a, b = coefficients
-    return functools.reduce(lambda sum_, c: sum_ * x + c, reversed(lower), b * x + a)
-
-
-# Both polynomials interpolate at the Chebyshev nodes of their interval.
-
-
-def _normal_centre(x: Array) -> Array:
-    """`(normal_distribution(x) - 1/2) / x` for `|x| <= 3/4`."""
-    return _polynomial(x * x, 0.3989423, -0.0664903, 0.009972361, -0.0011813189, 0.000102970516)
-
-
-def _normal_tail(x: Array) -> Array:
-    """`normal_distribution(-x) / normal_density(x)`, Mills' ratio, for `3/4 <= x <= 14.5`."""
-    scale = 1 / (x + 2)
-    return scale * _polynomial(
-        scale,
-        1.0000687,
-        1.9957378,
-        3.111525,
-        0.38757586,
-        9.110063,
-        -94.06275,
-        227.24742,
-        -242.73941,
-        101.89916,
-    )
-
-
-@jax.custom_jvp
-def _normal_distribution(x: Array) -> Array:
-    """The probability that a standard normal variable is below `x`."""
-    if x.dtype == jnp.float64:
-        return jax.scipy.stats.norm.cdf(x)
-    size = jnp.abs(x)
-    centre = 0.5 + x * _normal_centre(jnp.clip(x, -0.75, 0.75))
-    tail = _normal_density(x) * _normal_tail(jnp.clip(size, 0.75, 14.5))
-    return jnp.where(size < 0.75, centre, jnp.where(x < 0, tail, 1 - tail))
-
-
-_normal_distribution.defjvps(lambda tangent, _, x: tangent * _normal_density(x))
 
 
 def _gated(x: Array, against: Array) -> Array:
@@ -386,7 +276,7 @@ def _silu(x: Array) -> Array:
 _silu.defjvps(lambda tangent, _, x: tangent * _gated_derivative(x, jnp.exp(-x), 1))
 
 
-@_at_least_float32
+@at_least_float32
 def silu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Sigmoid linear unit, `x * sigmoid(x)`, also known as swish.
 
@@ -399,40 +289,17 @@ def silu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return _silu(x)
 
 
-def _tanh_gate(x: Array) -> tuple[Array, Array]:
-    """`exp(-logit)` and the slope of the logit, `a x + b x**3`.
-
-    The gate is `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`.
-    """
-    x = jnp.clip(x, -25, 25)  # the gate is 0 or 1 beyond, in float64 too
-    a = 2 * math.sqrt(2 / math.pi)
-    b = a * 0.044715
-    a_head, b_head = round(a * 2**11) / 2**11, round(b * 2**15) / 2**15
-    square = x * x
-    ratio = a + b * square
-    x_head, square_head, ratio_head = _head(x), _head(square), _head(ratio)
-    x_tail = x - x_head
-    square_tail = (x_head * x_head - square_head) + x_tail * (x + x_head)
-    ratio_tail = (
-        (a_head - ratio_head)
-        + b_head * square_head
-        + ((a - a_head) + (b - b_head) * square_head + b * square_tail)
-    )
-    logit, error = _sum(x_head * ratio_head, x_tail * ratio + x_head * ratio_tail)
-    return jnp.exp(-logit) * (1 - error), a + 3 * b * square
-
-
 @jax.custom_jvp
 def _tanh_gelu(x: Array) -> Array:
-    return _gated(x, _tanh_gate(x)[0])
+    return _gated(x, normal.tanh_odds_against(x)[0])
 
 
 @_tanh_gelu.defjvps
 def _(tangent: Array, _: Array, x: Array) -> Array:
-    return tangent * _gated_derivative(jnp.clip(x, -25, 25), *_tanh_gate(x))
+    return tangent * _gated_derivative(jnp.clip(x, -25, 25), *normal.tanh_odds_against(x))
 
 
-@_at_least_float32
+@at_least_float32
 def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Array, "..."]:
     """Gaussian error linear unit, `x * P(normal variable < x)`, or its approximation by tanh.
 
@@ -448,92 +315,4 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
     Array([-0.0454,  0.    ,  1.9546], dtype=float32)
     """
     x = jnp.asarray(x)
-    return _tanh_gelu(x) if approximate else x * _normal_distribution(x)
-
-
-# Softmax: x enters as its distance below the maximum, and the sum of the exponentials as 1 +
-# others, so that neither a probability near 1 nor its complement is rounded to 1 or to 0.
-
-
-def _below_maximum(x: Array, axis: int) -> Array:
-    """`x - max(x)`, and -inf where all of x is -inf."""
-    largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
-    return x - jax.lax.stop_gradient(jnp.where(largest == -jnp.inf, 0, largest))
-
-
-def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """`x - max(x)`, its exponential, and the sum of all the exponentials but one of the largest."""
-    difference = _below_maximum(x, axis)
-    exponentials = jnp.exp(difference)
-    at_top = difference == 0
-    lower = jnp.sum(jnp.where(at_top, 0, exponentials), axis, keepdims=True)
-    top = jnp.sum(jnp.where(at_top, exponentials, 0), axis, keepdims=True)
-    return difference, exponentials, lower + jnp.where(top == 0, 0, top - 1)
-
-
-def _softmax_jacobian(x: Array, axis: int, tangent: Array) -> tuple[Array, Array]:
-    """`tangent` less its mean under the distribution softmax(x), and that distribution."""
-    _, exponentials, others = _exponentials(x, axis)
-    probabilities = exponentials / (1 + others)
-    complements = (others + (1 - exponentials)) / (1 + others)
-    weighted = probabilities * tangent
-    rest = jnp.sum(weighted, axis, keepdims=True) - weighted
-    return complements * tangent - rest, probabilities
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _softmax(x: Array, axis: int) -> Array:
-    difference = _below_maximum(x, axis)
-    exponentials = jnp.exp(difference)
-    total = jnp.sum(exponentials, axis, keepdims=True)
-    return exponentials / jnp.where(total == 0, 1, total)
-
-
-@_softmax.defjvp
-def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    change, probabilities = _softmax_jacobian(*primals, axis, *tangents)
-    return probabilities, probabilities * change
-
-
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def _log_softmax(x: Array, axis: int) -> Array:
-    difference, _, others = _exponentials(x, axis)
-    return difference - jnp.log1p(others)
-
-
-@_log_softmax.defjvp
-def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return _log_softmax(*primals, axis), _softmax_jacobian(*primals, axis, *tangents)[0]
-
-
-@_at_least_float32
-def softmax(
-    x: Float[ArrayLike, "..."], axis: int = -1, *, where: Bool[ArrayLike, "..."] | None = None
-) -> Float[Array, "..."]:
-    """Softmax, `exp(x_k) / sum_j exp(x_j)` along `axis`: logits to probabilities.
-
-    Where the mask `where` is false, and where `x` is -inf, the probability is 0; if that is
-    everywhere along the axis, all are 0.
-
-    >>> softmax(jnp.array([34.0, 32.0, 25.0]))
-    Array([0.8807, 0.1192, 0.0001], dtype=float32)
-    """
-    return _softmax(x if where is None else jnp.where(where, x, -jnp.inf), axis)
-
-
-@_at_least_float32
-def log_softmax(
-    x: Float[ArrayLike, "..."], axis: int = -1, *, where: Bool[ArrayLike, "..."] | None = None
-) -> Float[Array, "..."]:
-    """Logarithm of softmax, `x_k - log(sum_j exp(x_j))` along `axis`, without forming the softmax.
-
-    Where the mask `where` is false, and where `x` is -inf, it is -inf. The logarithm of a
-    probability near 1 keeps
-    its digits: other libraries' become exactly 0, with its gradient, once a logit leads by 17.
-
-    >>> log_softmax(jnp.array([34.0, 32.0, 25.0]))
-    Array([-0.127, -2.127, -9.127], dtype=float32)
-    >>> print(f"{log_softmax(jnp.array([0.0, 40.0]))[1]:.4g}")
-    -4.248e-18
-    """
-    return _log_softmax(x if where is None else jnp.where(where, x, -jnp.inf), axis)
+    return _tanh_gelu(x) if approximate else x * normal.distribution(x)

@@ -24,21 +24,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
+from jaxnet.data import Data, check_batch_size, from_host
+from jaxnet.evaluation import Measure, check_measures, named_measures
 from jaxnet.networks import Network
 from jaxnet.statics import Static
-from jaxnet.training import (
-    Data,
-    Measure,
-    TrainState,
-    check_batch_size,
-    check_data,
-    check_measures,
-    epochs_done,
-    make_epoch,
-    named_measures,
-    starting_state,
-    with_best,
-)
+from jaxnet.training import TrainState, epochs_done, make_epoch, starting_state, with_best
 
 __all__ = ["Fit", "NonFiniteCostError", "fit"]
 
@@ -127,7 +117,7 @@ def fit(
     """
     checks.key("fit", key)
     checks.whole_number("fit", "epochs", epochs, 1)
-    data = _prepare("data", data)
+    data = from_host("data", data)
     check_batch_size("fit", batch_size, data)
     if patience is not None:
         checks.whole_number("fit", "patience", patience, 1)
@@ -137,7 +127,7 @@ def fit(
     parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
     check_measures("fit", "data", network, measures, data, parameters)
     if validation is not None:
-        validation = _prepare("validation", validation)
+        validation = from_host("validation", validation)
         check_measures("fit", "validation", network, measures, validation, parameters)
 
     plan = _Plan(
@@ -310,62 +300,3 @@ def _explain(epoch: int, measures: dict[str, float]) -> str:
         f"fit: the {name} of epoch {epoch} is {measures[name]}. Usual causes: a learning rate that "
         "is too high, inputs that are not standardised, or a loss that takes the logarithm of 0"
     )
-
-
-# What goes in.
-
-
-def _prepare(name: str, data: Any) -> Data:
-    """Data as arrays, checked for shapes, dtypes and values."""
-    if isinstance(data, tuple) and len(data) in (2, 3):
-        inputs, targets, weights = Data(*data)
-        inputs = _numbers(f"inputs of {name}", inputs, np.float32)
-        targets = _numbers(f"targets of {name}", targets, np.int32)
-        if weights is not None:
-            weights = _numbers(f"weights of {name}", weights, np.float32)
-        data = inputs, targets, weights
-    data = check_data("fit", name, data)
-    if data.weights is not None and not (np.min(data.weights) >= 0 and np.max(data.weights) > 0):
-        raise ValueError(
-            f"fit: expected weights of {name} that are not negative and not all 0. "
-            f"Received: weights from {np.min(data.weights)} to {np.max(data.weights)}"
-        )
-    return data
-
-
-def _numbers(name: str, value: Any, integers_become: type[np.generic]) -> Array:
-    """Finite numbers as an array: on the host's side float32 or, for integers, as asked."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"fit: expected {name} with values. Received: a traced array; use train")
-    if not isinstance(value, jax.Array):
-        value = _from_host(name, value, integers_become)
-    if jnp.issubdtype(value.dtype, jnp.floating):
-        finite = np.isfinite(np.asarray(value))
-        if not finite.all():
-            index = tuple(int(i) for i in np.argwhere(~finite)[0])
-            raise ValueError(
-                f"fit: expected finite {name}. Received: {value[index]} at index {index}"
-            )
-    return jnp.asarray(value)
-
-
-def _from_host(name: str, value: Any, integers_become: type[np.generic]) -> np.ndarray:
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"fit: expected {name} as rows of equal length. Received: {checks.describe(value)}"
-        ) from None
-    if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
-        array = array.astype(np.float64)
-    if array.dtype.kind not in "fiub":
-        example = f", such as {array.flat[0]!r}" if array.size else ""
-        raise TypeError(f"fit: expected numbers for {name}. Received: dtype {array.dtype}{example}")
-    if array.dtype.kind == "f" or integers_become == np.float32:
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
-    if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
-        raise ValueError(
-            f"fit: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
-        )
-    return array.astype(np.int32)

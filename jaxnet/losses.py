@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Num
 
 from jaxnet import activations, checks
+from jaxnet.logits import log_softmax
 
 __all__ = [
     "absolute_error",
@@ -53,6 +54,7 @@ def weighted_mean(
     values = checks.floating("weighted_mean", "values", values)
     if weights is None:
         return jnp.mean(values)
+    weights = jnp.asarray(weights).astype(values.dtype)
     weights = checks.like("weighted_mean", "weights", weights, "values", values)
     total = jnp.sum(weights)
     counted = jnp.sum(weights * jnp.where(weights == 0, 0, values))
@@ -196,7 +198,7 @@ def softmax_cross_entropy(
     )
     if expected.dtype == bool:
         return _label_cross_entropy(logits, expected)
-    log_probabilities = activations.log_softmax(logits)
+    log_probabilities = log_softmax(logits)
     return -jnp.sum(expected * jnp.where(expected == 0, 0, log_probabilities), -1)
 
 

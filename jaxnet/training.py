@@ -8,48 +8,34 @@ Everything random is folded from one key: the order of epoch e and the noise of 
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Key, Num, PyTree
+from jaxtyping import Array, Float, Int, Key, PyTree
 
 from jaxnet import checks
+from jaxnet.data import Data, DataLike, check_batch_size, check_data
+from jaxnet.evaluation import (
+    Measure,
+    batch_means,
+    check_measures,
+    evaluate,
+    named_measures,
+    total_weight,
+)
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network
-from jaxnet.statics import Static
 
 __all__ = [
     "Best",
-    "Data",
     "TrainState",
-    "evaluate",
     "initial_state",
     "make_step",
-    "predict",
     "train",
 ]
-
-Measure = Callable[[Array, Array], Float[Array, " batch"]]
-"""A loss or a metric: `measure(outputs, targets) -> [batch]`."""
-
-
-class Data(NamedTuple):
-    """Examples: inputs and targets, and how much each counts (`None`: all the same).
-
-    Wherever data is asked for, a plain tuple `(inputs, targets)` will do.
-    """
-
-    inputs: Num[Array, "examples ..."]
-    targets: Num[Array, "examples ..."]
-    weights: Float[Array, " examples"] | None = None
-
-
-DataLike = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
 
 
 class Best(NamedTuple):
@@ -108,7 +94,7 @@ def make_step(
 
     def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
         outputs = network.apply(parameters, batch.inputs, key=key)
-        means = _means(named, outputs, batch)
+        means = batch_means(named, outputs, batch)
         return means["cost"], means
 
     def step(
@@ -167,7 +153,7 @@ def make_epoch(
     def one_step(state: TrainState, rows_and_real: Any) -> Any:
         batch = batch_of(*rows_and_real)
         state, measures = step(state, batch, noise_key)
-        return state, (measures, _total_weight(batch))
+        return state, (measures, total_weight(batch))
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         number = epochs_done(state, data, batch_size)
@@ -175,7 +161,7 @@ def make_epoch(
             state, measures = step(state, data, noise_key)
         else:
             state, (means, weights) = jax.lax.scan(one_step, state, shuffled(number))
-            measures = {name: _mean(values, weights) for name, values in means.items()}
+            measures = {name: weighted_mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = evaluate(network, state.parameters, validation, named)
             measures |= {f"validation_{name}": value for name, value in held_out.items()}
@@ -265,151 +251,6 @@ def train(
     return jax.lax.scan(lambda state, _: epoch(state), state, length=epochs)
 
 
-def evaluate(
-    network: Network,
-    parameters: PyTree,
-    data: DataLike,
-    measures: Mapping[str, Measure],
-    *,
-    batch_size: int = 1024,
-) -> dict[str, Float[Array, ""]]:
-    """Weighted means of losses and metrics over all of the data, computed in batches.
-
-    Args:
-        measures: named losses and metrics.
-        batch_size: how many examples at a time, which bounds the memory.
-
-    >>> from jaxnet import accuracy, mlp
-    >>> network = mlp([2, 2])
-    >>> data = jnp.eye(2), jnp.array([0, 1])
-    >>> evaluate(network, [(jnp.eye(2), jnp.zeros(2))], data, {"accuracy": accuracy})
-    {'accuracy': Array(1., dtype=float32)}
-    """
-    data = check_data("evaluate", "data", data)
-    checks.whole_number("evaluate", "batch_size", batch_size, 1)
-    check_measures("evaluate", "data", network, measures, data, parameters)
-    return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _evaluate(
-    plan: Static[Any], batch_size: int, parameters: PyTree, data: Data
-) -> dict[str, Array]:
-    network, measures = plan.value
-
-    def one_batch(batch: Data) -> Any:
-        means = _means(measures, network.apply(parameters, batch.inputs), batch)
-        return means, _total_weight(batch)
-
-    examples = len(data.inputs)
-    if examples <= batch_size:
-        return one_batch(data)[0]
-    if data.weights is None:
-        data = data._replace(weights=jnp.ones(examples))
-
-    def from_start(start: Int[Array, ""]) -> Any:
-        batch, new = _slice(data, start, batch_size)
-        return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
-
-    means, weights = jax.lax.map(from_start, jnp.arange(0, examples, batch_size))
-    return {name: _mean(values, weights) for name, values in means.items()}
-
-
-def predict(
-    network: Network,
-    parameters: PyTree,
-    inputs: Num[ArrayLike, "examples ..."],
-    *,
-    batch_size: int = 1024,
-) -> Float[Array, "examples ..."]:
-    """The network's outputs for all inputs, computed in batches, without randomness.
-
-    >>> from jaxnet import mlp
-    >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
-    Array([[2., 3.]], dtype=float32)
-    """
-    checks.whole_number("predict", "batch_size", batch_size, 1)
-    return _predict(Static(network), batch_size, parameters, jnp.asarray(inputs))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _predict(plan: Static[Network], batch_size: int, parameters: PyTree, inputs: Array) -> Array:
-    network, examples = plan.value, len(inputs)
-    if examples <= batch_size:
-        return network.apply(parameters, inputs)
-    starts = jnp.arange(0, examples, batch_size)
-    blocks = jax.lax.map(
-        lambda start: network.apply(parameters, _slice(inputs, start, batch_size)[0]), starts
-    )
-    last = examples - (len(starts) - 1) * batch_size
-    return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
-
-
-def named_measures(
-    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
-) -> dict[str, Measure]:
-    """The loss, as "cost", and the metrics, which must not be called as anything else is."""
-    for name in metrics or {}:
-        if name == "cost" or name.startswith("validation_"):
-            raise ValueError(
-                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
-                f"which are taken. Received: {name!r}"
-            )
-    return {"cost": loss, **(metrics or {})}
-
-
-def check_data(function: str, name: str, data: Any) -> Data:
-    """Data whose parts have one row per example, at least one."""
-    if not isinstance(data, tuple) or len(data) not in (2, 3):
-        raise TypeError(
-            f"{function}: expected {name} as a tuple (inputs, targets) or "
-            f"(inputs, targets, weights). Received: {checks.describe(data)}"
-        )
-    arrays: list[Any] = [a if a is None else jnp.asarray(a) for a in data]
-    inputs, targets, weights = Data(*arrays)
-    if inputs.ndim < 2 or len(inputs) == 0:
-        raise ValueError(
-            f"{function}: expected inputs of {name} of shape [examples, features], with at least "
-            f"one example. Received: {list(inputs.shape)}"
-        )
-    if targets.ndim == 0 or len(targets) != len(inputs):
-        raise ValueError(
-            f"{function}: expected targets of {name} for {len(inputs)} examples, as many as there "
-            f"are inputs. Received: {list(targets.shape)}"
-        )
-    if weights is not None and weights.shape != (len(inputs),):
-        raise ValueError(
-            f"{function}: expected weights of {name} of shape [{len(inputs)}]. "
-            f"Received: {list(weights.shape)}"
-        )
-    return Data(inputs, targets, weights)
-
-
-def check_batch_size(function: str, batch_size: int | None, data: Data) -> None:
-    """None, or at least 1 and at most the number of examples."""
-    if batch_size is not None:
-        checks.whole_number(function, "batch_size", batch_size, 1, len(data.inputs))
-
-
-def check_measures(
-    function: str,
-    name: str,
-    network: Network,
-    measures: Mapping[str, Measure],
-    data: Data,
-    parameters: PyTree,
-) -> None:
-    """Traces the network and its measures on the data, whose targets' values may be at hand."""
-    outputs = jax.eval_shape(network.apply, parameters, data.inputs)
-    for label, measure in measures.items():
-        try:
-            jax.eval_shape(
-                functools.partial(_per_example, label, measure, targets=data.targets), outputs
-            )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{function}: {name}: {error}") from error
-
-
 def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Array, ""]:
     """How many passes over that data, in batches of that size, the state has behind it."""
     examples = len(data.inputs)
@@ -439,40 +280,3 @@ def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""])
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )
-
-
-def _means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
-    """The weighted mean of every measure, which must give one value per example."""
-    values = {
-        name: _per_example(name, measure, outputs, batch.targets)
-        for name, measure in measures.items()
-    }
-    return {name: _mean(each, batch.weights) for name, each in values.items()}
-
-
-def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
-    values = measure(outputs, targets)
-    if values.shape != targets.shape[:1]:
-        raise ValueError(
-            f"{name}: expected one value per example, [{len(targets)}]. "
-            f"Received: {list(values.shape)}"
-        )
-    return values
-
-
-def _mean(values: Array, weights: Array | None) -> Float[Array, ""]:
-    return weighted_mean(values, None if weights is None else weights.astype(values.dtype))
-
-
-def _total_weight(batch: Data) -> Float[Array, ""]:
-    if batch.weights is None:
-        return jnp.array(len(batch.inputs), jnp.float32)
-    return jnp.sum(batch.weights)
-
-
-def _slice(tree: Any, start: Int[Array, ""], size: int) -> Any:
-    """`size` rows from `start`, or the last ones, and which of them are at or after `start`."""
-    rows = len(jax.tree.leaves(tree)[0])
-    sliced = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), tree)
-    first = jnp.minimum(start, rows - size)
-    return sliced, first + jnp.arange(size) >= start

@@ -360,48 +360,7 @@ def test_lowers_for_cuda_without_a_gpu():
     assert program.count("stablehlo.while") >= 2  # steps within epochs
 
 
-# Evaluation.
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 16, 49, 50, 51, 1000])
-@pytest.mark.parametrize("weighted", [False, True])
-def test_evaluate_in_batches_equals_all_at_once(batch_size, weighted):
-    inputs, labels = problem(50)
-    weights = jnp.arange(50.0) % 5
-    network = jaxnet.mlp([3, 8, 4])
-    parameters = network.init(key())
-    measures = {"cost": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
-    data = (inputs, labels, weights) if weighted else (inputs, labels)
-    batched = jaxnet.evaluate(network, parameters, data, measures, batch_size=batch_size)
-    outputs = network.apply(parameters, inputs)
-    for name, measure in measures.items():
-        each = np.asarray(measure(outputs, labels), np.float64)
-        expected = np.average(each, weights=weights if weighted else None)
-        # Sums of 50 positive float32 terms err by at most 50 roundings.
-        np.testing.assert_allclose(batched[name], expected, rtol=50 * 2**-24)
-
-
-@pytest.mark.parametrize("batch_size", [1, 7, 49, 50, 1000])
-def test_predict_in_batches_equals_all_at_once(batch_size):
-    inputs, _ = problem(50)
-    network = jaxnet.mlp([3, 8, 4])
-    parameters = network.init(key())
-    outputs = jaxnet.predict(network, parameters, inputs, batch_size=batch_size)
-    expected = network.apply(parameters, inputs)
-    np.testing.assert_allclose(outputs, expected, atol=11 * 2**-23)  # 3 + 8 terms of order 1
-
-
-def test_predict_holds_one_batch_of_hidden_units_at_a_time():
-    network = jaxnet.mlp([4, 300, 2])
-    parameters = network.init(key())
-
-    def program(batch_size):
-        predict = functools.partial(jaxnet.predict, network, parameters, batch_size=batch_size)
-        return jax.jit(predict).lower(jnp.zeros((5000, 4))).as_text()
-
-    assert "5000x300x" not in program(100)
-    assert "100x300x" in program(100)
-    assert "5000x300x" in program(5000)  # the check can fail
+# Validation.
 
 
 def test_best_is_the_epoch_of_lowest_validation_cost():

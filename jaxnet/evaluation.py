@@ -1,0 +1,170 @@
+"""Evaluation: a network's outputs and the means of its losses and metrics, in bounded memory.
+
+Many examples are taken a batch at a time, within the compiled program. The last batch ends with the
+last example; what it shares with the one before is counted once.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, Num, PyTree
+
+from jaxnet import checks
+from jaxnet.data import Data, DataLike, check_data
+from jaxnet.losses import weighted_mean
+from jaxnet.networks import Network
+from jaxnet.statics import Static
+
+__all__ = ["evaluate", "predict"]
+
+Measure = Callable[[Array, Array], Float[Array, " batch"]]
+"""A loss or a metric: `measure(outputs, targets) -> [batch]`."""
+
+
+def evaluate(
+    network: Network,
+    parameters: PyTree,
+    data: DataLike,
+    measures: Mapping[str, Measure],
+    *,
+    batch_size: int = 1024,
+) -> dict[str, Float[Array, ""]]:
+    """Weighted means of losses and metrics over all of the data, computed in batches.
+
+    Args:
+        measures: named losses and metrics.
+        batch_size: how many examples at a time, which bounds the memory.
+
+    >>> from jaxnet import accuracy, mlp
+    >>> network = mlp([2, 2])
+    >>> data = jnp.eye(2), jnp.array([0, 1])
+    >>> evaluate(network, [(jnp.eye(2), jnp.zeros(2))], data, {"accuracy": accuracy})
+    {'accuracy': Array(1., dtype=float32)}
+    """
+    data = check_data("evaluate", "data", data)
+    checks.whole_number("evaluate", "batch_size", batch_size, 1)
+    check_measures("evaluate", "data", network, measures, data, parameters)
+    return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _evaluate(
+    plan: Static[Any], batch_size: int, parameters: PyTree, data: Data
+) -> dict[str, Array]:
+    network, measures = plan.value
+
+    def one_batch(batch: Data) -> Any:
+        means = batch_means(measures, network.apply(parameters, batch.inputs), batch)
+        return means, total_weight(batch)
+
+    examples = len(data.inputs)
+    if examples <= batch_size:
+        return one_batch(data)[0]
+    if data.weights is None:
+        data = data._replace(weights=jnp.ones(examples))
+
+    def from_start(start: Int[Array, ""]) -> Any:
+        batch, new = _slice(data, start, batch_size)
+        return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
+
+    means, weights = jax.lax.map(from_start, jnp.arange(0, examples, batch_size))
+    return {name: weighted_mean(values, weights) for name, values in means.items()}
+
+
+def predict(
+    network: Network,
+    parameters: PyTree,
+    inputs: Num[ArrayLike, "examples ..."],
+    *,
+    batch_size: int = 1024,
+) -> Float[Array, "examples ..."]:
+    """The network's outputs for all inputs, computed in batches, without randomness.
+
+    >>> from jaxnet import mlp
+    >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
+    Array([[2., 3.]], dtype=float32)
+    """
+    checks.whole_number("predict", "batch_size", batch_size, 1)
+    return _predict(Static(network), batch_size, parameters, jnp.asarray(inputs))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def _predict(plan: Static[Network], batch_size: int, parameters: PyTree, inputs: Array) -> Array:
+    network, examples = plan.value, len(inputs)
+    if examples <= batch_size:
+        return network.apply(parameters, inputs)
+    starts = jnp.arange(0, examples, batch_size)
+    blocks = jax.lax.map(
+        lambda start: network.apply(parameters, _slice(inputs, start, batch_size)[0]), starts
+    )
+    last = examples - (len(starts) - 1) * batch_size
+    return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
+
+
+def named_measures(
+    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
+) -> dict[str, Measure]:
+    """The loss, as "cost", and the metrics, which must not be called as anything else is."""
+    for name in metrics or {}:
+        if name == "cost" or name.startswith("validation_"):
+            raise ValueError(
+                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
+                f"which are taken. Received: {name!r}"
+            )
+    return {"cost": loss, **(metrics or {})}
+
+
+def check_measures(
+    function: str,
+    name: str,
+    network: Network,
+    measures: Mapping[str, Measure],
+    data: Data,
+    parameters: PyTree,
+) -> None:
+    """Traces the network and its measures on the data, whose targets' values may be at hand."""
+    outputs = jax.eval_shape(network.apply, parameters, data.inputs)
+    for label, measure in measures.items():
+        try:
+            jax.eval_shape(
+                functools.partial(_per_example, label, measure, targets=data.targets), outputs
+            )
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{function}: {name}: {error}") from error
+
+
+def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
+    """The weighted mean of every measure, which must give one value per example."""
+    values = {
+        name: _per_example(name, measure, outputs, batch.targets)
+        for name, measure in measures.items()
+    }
+    return {name: weighted_mean(each, batch.weights) for name, each in values.items()}
+
+
+def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
+    values = measure(outputs, targets)
+    if values.shape != targets.shape[:1]:
+        raise ValueError(
+            f"{name}: expected one value per example, [{len(targets)}]. "
+            f"Received: {list(values.shape)}"
+        )
+    return values
+
+
+def total_weight(batch: Data) -> Float[Array, ""]:
+    if batch.weights is None:
+        return jnp.array(len(batch.inputs), jnp.float32)
+    return jnp.sum(batch.weights)
+
+
+def _slice(tree: Any, start: Int[Array, ""], size: int) -> Any:
+    """`size` rows from `start`, or the last ones, and which of them are at or after `start`."""
+    rows = len(jax.tree.leaves(tree)[0])
+    sliced = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), tree)
+    first = jnp.minimum(start, rows - size)
+    return sliced, first + jnp.arange(size) >= start

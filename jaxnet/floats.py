@@ -1,0 +1,64 @@
+"""Floating-point tools: half precision computed in float32, and rounding errors made visible.
+
+`exp` multiplies the relative error of its argument by the argument's size, so where the argument is
+itself rounded, its rounding error is computed and put back.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+from jaxtyping import Array
+
+
+def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
+    """Refuses inputs that are not floating-point, and computes half precision in float32."""
+
+    @functools.wraps(function)
+    def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
+        x = jnp.asarray(x)
+        if not jnp.issubdtype(x.dtype, jnp.floating):
+            raise TypeError(
+                f"{function.__name__}: expected a floating-point array. Received: {x.dtype}"
+            )
+        if x.dtype.itemsize >= 4:
+            return function(x, *args, **kwargs)
+        result = function(x.astype(jnp.float32), *args, **kwargs)
+        return saturate(result, float(jnp.finfo(x.dtype).max)).astype(x.dtype)
+
+    return wrapper
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
+def saturate(x: Array, largest: float) -> Array:
+    """Finite values beyond the largest finite one become it, with an unchanged gradient."""
+    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
+
+
+@saturate.defjvp
+def _(largest: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return saturate(*primals, largest), *tangents
+
+
+def head(x: Array) -> Array:
+    """`x` with the lower half of its significand cleared: the product of two heads is exact."""
+    info = jnp.finfo(x.dtype)
+    integer = jnp.dtype(f"uint{info.bits}")
+    bits = jax.lax.bitcast_convert_type(x, integer)
+    mask = integer.type(2**info.bits - 2 ** (info.nmant // 2 + 1))
+    return jax.lax.bitcast_convert_type(bits & mask, x.dtype)
+
+
+def sum_with_error(large: Array, small: Array) -> tuple[Array, Array]:
+    """`large + small` and its rounding error, exactly (Dekker, 1971)."""
+    total = large + small
+    return total, small - (total - large)
+
+
+def square_with_error(x: Array) -> tuple[Array, Array]:
+    """`x * x` and its rounding error, together good to one and a half times the digits."""
+    high = head(x)
+    return sum_with_error(high * high, (x - high) * (x + high))

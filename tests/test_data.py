@@ -1,0 +1,53 @@
+"""Data: converted from what people have, or refused; see also test_fitting.py."""
+
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import pytest
+
+from jaxnet.data import Data, check_data, from_host
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        (np.ones((2, 1), np.float64), "float32"),
+        (np.ones((2, 1), np.float16), "float32"),
+        (np.ones((2, 1), np.uint8), "float32"),
+        ([[True], [False]], "float32"),
+        ([[1], [2.5]], "float32"),
+        (pandas.DataFrame({"a": [1, 2]}), "float32"),
+        (jnp.ones((2, 1), jnp.bfloat16), "bfloat16"),
+        (jnp.ones((2, 1), jnp.int32), "int32"),
+    ],
+)
+def test_dtypes_of_inputs(value, dtype):
+    assert from_host("data", (value, [0, 1])).inputs.dtype == dtype
+
+
+@pytest.mark.parametrize(
+    ("value", "dtype"),
+    [
+        ([0, 1], "int32"),
+        ([True, False], "int32"),
+        (np.array([0, 1], np.uint8), "int32"),
+        ([0.5, 1], "float32"),
+        (pandas.Series([0, 1]), "int32"),
+        (jnp.array([0, 1], jnp.int8), "int8"),
+    ],
+)
+def test_dtypes_of_targets(value, dtype):
+    assert from_host("data", (np.ones((2, 1)), value)).targets.dtype == dtype
+
+
+def test_values_arrive():
+    data = from_host("data", (pandas.DataFrame({"a": [1.5, 2], "b": [3, 4]}), [7, 8], [0.5, 2]))
+    np.testing.assert_array_equal(data.inputs, [[1.5, 3], [2, 4]])
+    np.testing.assert_array_equal(data.targets, [7, 8])
+    np.testing.assert_array_equal(data.weights, [0.5, 2])
+
+
+def test_a_tuple_is_data():
+    inputs, targets = jnp.ones((2, 1)), jnp.ones(2)
+    assert check_data("f", "data", (inputs, targets)) == Data(inputs, targets)
+    assert check_data("f", "data", Data(inputs, targets)) == Data(inputs, targets)
