@@ -19,17 +19,17 @@ __all__ = ["log_softmax", "softmax"]
 def _below_maximum(x: Array, axis: int) -> Array:
     """`x - max(x)`, and -inf where all of x is -inf."""
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
-    return x - jax.lax.stop_gradient(jnp.where(largest == -jnp.inf, 0, largest))
+    return x - jnp.where(largest == -jnp.inf, 0, largest)
 
 
 def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
     """`x - max(x)`, its exponential, and the sum of all the exponentials but one of the largest."""
     difference = _below_maximum(x, axis)
     exponentials = jnp.exp(difference)
-    at_top = difference == 0
-    lower = jnp.sum(jnp.where(at_top, 0, exponentials), axis, keepdims=True)
-    top = jnp.sum(jnp.where(at_top, exponentials, 0), axis, keepdims=True)
-    return difference, exponentials, lower + jnp.where(top == 0, 0, top - 1)
+    total = jnp.sum(exponentials, axis, keepdims=True)
+    lower = jnp.sum(jnp.where(difference < 0, exponentials, 0), axis, keepdims=True)
+    others = jnp.where(total < 2, lower, total - 1)  # from 2 on there may be several of the largest
+    return difference, exponentials, others
 
 
 def _softmax_jacobian(x: Array, axis: int, tangent: Array) -> tuple[Array, Array]:

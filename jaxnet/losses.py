@@ -41,7 +41,7 @@ def weighted_mean(
 
     Args:
         values: losses or metrics, one per example.
-        weights: of the same shape, not negative; `None` means equal weights. A value of weight 0
+        weights: of the same shape, not negative, of any dtype; `None`: equal ones. A value of weight 0
             does not count, even if it is infinite or NaN (though what it was computed from may
             still have a NaN gradient), and if all weights are 0 the mean is 0.
 

@@ -458,13 +458,21 @@ def test_refuses_outputs_that_are_not_floating_point(name, dtype):
 
 
 @pytest.mark.parametrize(("one", "other"), [("float32", "float64"), ("float64", "float32")])
-@pytest.mark.parametrize("name", [*EVERY, "weighted_mean"])
+@pytest.mark.parametrize("name", EVERY)
 def test_refuses_to_mix_floating_point_types(name, one, other):
     with jax.enable_x64(True):
         loss, y, t = _pair_for(name, (4, 3), (4, 3))
         y, t = y.astype(one), jnp.asarray(t.astype(other))
         with problems.refused(TypeError, f"{name}: expected", one, f"Received: {other}"):
             loss(y, t)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64", "int32"])
+def test_weights_of_any_type_are_used_in_that_of_the_values(dtype):
+    with jax.enable_x64(True):
+        mean = jaxnet.weighted_mean(jnp.float32([1, 2, 6]), jnp.asarray([1, 3, 0], dtype))
+    assert mean == 1.75
+    assert mean.dtype == jnp.float32
 
 
 @pytest.mark.parametrize("make", [jnp.array, np.array, list], ids=["jax", "numpy", "list"])
