@@ -35,15 +35,15 @@ Labels = Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]
 
 
 def weighted_mean(
-    values: Float[ArrayLike, "..."], weights: Float[ArrayLike, "..."] | None = None
+    values: Float[ArrayLike, "..."], weights: Num[ArrayLike, "..."] | None = None
 ) -> Float[Array, ""]:
     """The mean of `values` weighted by `weights`: `sum(weights * values) / sum(weights)`.
 
     Args:
         values: losses or metrics, one per example.
-        weights: of the same shape, not negative, of any dtype; `None`: equal ones. A value of weight 0
-            does not count, even if it is infinite or NaN (though what it was computed from may
-            still have a NaN gradient), and if all weights are 0 the mean is 0.
+        weights: of the same shape and any dtype, not negative; `None`: equal ones. A value of
+            weight 0 does not count, even if it is infinite or NaN (though what it was computed
+            from may still have a NaN gradient), and if all weights are 0 the mean is 0.
 
     Raises:
         ValueError: the shapes differ.
