@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from fruit_table import COLOURS, FRUITS, SIZES, TEXTURES, Fruit, TableError, read_table
@@ -52,10 +51,6 @@ def make_encoder() -> ColumnTransformer:
             ("size", OrdinalEncoder(categories=[SIZES]), [3]),
         ]
     )
-
-
-def encode(encoder: ColumnTransformer, rows: np.ndarray) -> jax.Array:
-    return jnp.asarray(encoder.transform(rows), jnp.float32)
 
 
 def split(table: list[Fruit]) -> list[np.ndarray]:
@@ -115,7 +110,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     training, held_out, labels, held_out_labels = split(table)
     encoder = make_encoder().fit(training)
-    inputs, held_out_inputs = encode(encoder, training), encode(encoder, held_out)
+    inputs, held_out_inputs = encoder.transform(training), encoder.transform(held_out)
     network = jaxnet.mlp([inputs.shape[1], 16, 16, len(FRUITS)])
     print(f"{len(table)} pieces of fruit: {len(labels)} to learn from, {len(held_out)} held out.\n")
 
@@ -135,7 +130,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     print()
     print_scores(confusion)
     print()
-    unknown = encode(encoder, np.array(UNKNOWN, dtype=object))
+    unknown = encoder.transform(np.array(UNKNOWN, dtype=object))
     probabilities = jaxnet.softmax(jaxnet.predict(network, run.parameters, unknown))
     for fruit, row in zip(UNKNOWN, np.asarray(probabilities), strict=True):
         print(sentence(fruit, row))

@@ -1,11 +1,14 @@
-"""Data: examples for training and evaluation, checked, and converted from what people have."""
+"""Data: examples for training and evaluation, converted from what people have, and checked.
+
+Lists, NumPy and pandas become float32 arrays, but for integer targets, which become int32 labels.
+JAX's own arrays stay as they are.
+"""
 
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Num
 
 from jaxnet import checks
@@ -24,18 +27,21 @@ class Data(NamedTuple):
     weights: Float[Array, " examples"] | None = None
 
 
-DataLike = tuple[ArrayLike, ArrayLike] | tuple[ArrayLike, ArrayLike, ArrayLike | None]
+DataLike = tuple[Any, Any] | tuple[Any, Any, Any]
 
 
 def check_data(function: str, name: str, data: Any) -> Data:
-    """Data whose parts have one row per example, at least one."""
+    """Data as arrays whose parts have one row per example, at least one."""
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise TypeError(
             f"{function}: expected {name} as a tuple (inputs, targets) or "
             f"(inputs, targets, weights). Received: {checks.describe(data)}"
         )
-    arrays: list[Any] = [a if a is None else jnp.asarray(a) for a in data]
-    inputs, targets, weights = Data(*arrays)
+    inputs, targets, weights = Data(*data)
+    inputs = as_array(function, f"inputs of {name}", inputs)
+    targets = as_array(function, f"targets of {name}", targets, integers=np.int32)
+    if weights is not None:
+        weights = as_array(function, f"weights of {name}", weights)
     if inputs.ndim < 2 or len(inputs) == 0:
         raise ValueError(
             f"{function}: expected inputs of {name} of shape [examples, features], with at least "
@@ -60,57 +66,53 @@ def check_batch_size(function: str, batch_size: int | None, data: Data) -> None:
         checks.whole_number(function, "batch_size", batch_size, 1, len(data.inputs))
 
 
-def from_host(name: str, data: Any) -> Data:
-    """Data as arrays, checked for shapes, dtypes and values."""
-    if isinstance(data, tuple) and len(data) in (2, 3):
-        inputs, targets, weights = Data(*data)
-        inputs = _numbers(f"inputs of {name}", inputs, np.float32)
-        targets = _numbers(f"targets of {name}", targets, np.int32)
-        if weights is not None:
-            weights = _numbers(f"weights of {name}", weights, np.float32)
-        data = inputs, targets, weights
-    data = check_data("fit", name, data)
-    if data.weights is not None and not (np.min(data.weights) >= 0 and np.max(data.weights) > 0):
-        raise ValueError(
-            f"fit: expected weights of {name} that are not negative and not all 0. "
-            f"Received: weights from {np.min(data.weights)} to {np.max(data.weights)}"
-        )
-    return data
-
-
-def _numbers(name: str, value: Any, integers_become: type[np.generic]) -> Array:
-    """Finite numbers as an array: on the host's side float32 or, for integers, as asked."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"fit: expected {name} with values. Received: a traced array; use train")
-    if not isinstance(value, jax.Array):
-        value = _to_numpy(name, value, integers_become)
-    if jnp.issubdtype(value.dtype, jnp.floating):
-        finite = np.isfinite(np.asarray(value))
+def check_values(function: str, name: str, data: Data) -> None:
+    """Data that is at hand, finite, and has weights to divide by."""
+    parts = zip(data._fields, data, strict=True)
+    for part, values in ((part, values) for part, values in parts if values is not None):
+        if not checks.is_concrete(values):
+            raise TypeError(
+                f"{function}: expected {part} of {name} with values. "
+                "Received: a traced array; use train"
+            )
+        finite = np.isfinite(np.asarray(values))
         if not finite.all():
             index = tuple(int(i) for i in np.argwhere(~finite)[0])
             raise ValueError(
-                f"fit: expected finite {name}. Received: {value[index]} at index {index}"
+                f"{function}: expected finite {part} of {name}. "
+                f"Received: {values[index]} at index {index}"
             )
-    return jnp.asarray(value)
+    if data.weights is not None and not (np.min(data.weights) >= 0 and np.max(data.weights) > 0):
+        raise ValueError(
+            f"{function}: expected weights of {name} that are not negative and not all 0. "
+            f"Received: weights from {np.min(data.weights)} to {np.max(data.weights)}"
+        )
 
 
-def _to_numpy(name: str, value: Any, integers_become: type[np.generic]) -> np.ndarray:
+def as_array(
+    function: str, name: str, value: Any, *, integers: type[np.generic] = np.float32
+) -> Array:
+    """Numbers as a JAX array; integers that are not one yet become `integers`."""
+    if isinstance(value, jax.Array):
+        return value
     try:
         array = np.asarray(value)
     except ValueError:
         raise ValueError(
-            f"fit: expected {name} as rows of equal length. Received: {checks.describe(value)}"
+            f"{function}: expected {name} as rows of equal length. "
+            f"Received: {checks.describe(value)}"
         ) from None
     if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
         example = f", such as {array.flat[0]!r}" if array.size else ""
-        raise TypeError(f"fit: expected numbers for {name}. Received: dtype {array.dtype}{example}")
-    if array.dtype.kind == "f" or integers_become == np.float32:
-        with np.errstate(over="ignore"):
-            return array.astype(np.float32)
-    if array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
-        raise ValueError(
-            f"fit: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
+        raise TypeError(
+            f"{function}: expected numbers for {name}. Received: dtype {array.dtype}{example}"
         )
-    return array.astype(np.int32)
+    dtype = np.float32 if array.dtype.kind == "f" else integers
+    if dtype == np.int32 and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+        raise ValueError(
+            f"{function}: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
+        )
+    with np.errstate(over="ignore"):  # what overflows is found not to be finite
+        return jnp.asarray(array.astype(dtype))

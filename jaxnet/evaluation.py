@@ -10,11 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, Num, PyTree
+from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet import checks
-from jaxnet.data import Data, DataLike, check_data
+from jaxnet.data import Data, DataLike, as_array, check_data
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network
 from jaxnet.statics import Static
@@ -78,18 +77,21 @@ def _evaluate(
 def predict(
     network: Network,
     parameters: PyTree,
-    inputs: Num[ArrayLike, "examples ..."],
+    inputs: Any,
     *,
     batch_size: int = 1024,
 ) -> Float[Array, "examples ..."]:
     """The network's outputs for all inputs, computed in batches, without randomness.
+
+    Inputs are `[examples, ...]`: a JAX array, or anything that becomes float32, as in `fit`.
 
     >>> from jaxnet import mlp
     >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
     checks.whole_number("predict", "batch_size", batch_size, 1)
-    return _predict(Static(network), batch_size, parameters, jnp.asarray(inputs))
+    inputs = as_array("predict", "inputs", inputs)
+    return _predict(Static(network), batch_size, parameters, inputs)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -157,6 +159,7 @@ def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) ->
 
 
 def total_weight(batch: Data) -> Float[Array, ""]:
+    """By how much the batch's means count in those of all batches."""
     if batch.weights is None:
         return jnp.array(len(batch.inputs), jnp.float32)
     return jnp.sum(batch.weights)

@@ -24,7 +24,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
-from jaxnet.data import Data, check_batch_size, from_host
+from jaxnet.data import Data, DataLike, check_batch_size, check_data, check_values
 from jaxnet.evaluation import Measure, check_measures, named_measures
 from jaxnet.networks import Network
 from jaxnet.statics import Static
@@ -69,12 +69,12 @@ def fit(
     network: Network,
     loss: Measure,
     optimizer: optax.GradientTransformation,
-    data: tuple[Any, ...],
+    data: DataLike,
     *,
     key: Key[Array, ""],
     epochs: int,
     batch_size: int | None,
-    validation: tuple[Any, ...] | None = None,
+    validation: DataLike | None = None,
     metrics: Mapping[str, Measure] | None = None,
     patience: int | None = None,
     on_epoch: OnEpoch | None = None,
@@ -117,7 +117,8 @@ def fit(
     """
     checks.key("fit", key)
     checks.whole_number("fit", "epochs", epochs, 1)
-    data = from_host("data", data)
+    data = check_data("fit", "data", data)
+    check_values("fit", "data", data)
     check_batch_size("fit", batch_size, data)
     if patience is not None:
         checks.whole_number("fit", "patience", patience, 1)
@@ -127,7 +128,8 @@ def fit(
     parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
     check_measures("fit", "data", network, measures, data, parameters)
     if validation is not None:
-        validation = from_host("validation", validation)
+        validation = check_data("fit", "validation", validation)
+        check_values("fit", "validation", validation)
         check_measures("fit", "validation", network, measures, validation, parameters)
 
     plan = _Plan(

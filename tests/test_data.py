@@ -5,7 +5,7 @@ import numpy as np
 import pandas
 import pytest
 
-from jaxnet.data import Data, check_data, from_host
+from jaxnet.data import Data, check_data
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ from jaxnet.data import Data, check_data, from_host
     ],
 )
 def test_dtypes_of_inputs(value, dtype):
-    assert from_host("data", (value, [0, 1])).inputs.dtype == dtype
+    assert check_data("f", "data", (value, [0, 1])).inputs.dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -37,11 +37,13 @@ def test_dtypes_of_inputs(value, dtype):
     ],
 )
 def test_dtypes_of_targets(value, dtype):
-    assert from_host("data", (np.ones((2, 1)), value)).targets.dtype == dtype
+    assert check_data("f", "data", (np.ones((2, 1)), value)).targets.dtype == dtype
 
 
 def test_values_arrive():
-    data = from_host("data", (pandas.DataFrame({"a": [1.5, 2], "b": [3, 4]}), [7, 8], [0.5, 2]))
+    data = check_data(
+        "f", "data", (pandas.DataFrame({"a": [1.5, 2], "b": [3, 4]}), [7, 8], [0.5, 2])
+    )
     np.testing.assert_array_equal(data.inputs, [[1.5, 3], [2, 4]])
     np.testing.assert_array_equal(data.targets, [7, 8])
     np.testing.assert_array_equal(data.weights, [0.5, 2])

@@ -69,3 +69,13 @@ def test_batches_have_a_size(batch_size):
     parameters = network.init(jax.random.key(0))
     with problems.refused(ValueError, "predict: expected batch_size of at least 1"):
         jaxnet.predict(network, parameters, INPUTS, batch_size=batch_size)
+
+
+def test_inputs_may_come_in_any_form_that_fit_takes():
+    network = jaxnet.mlp([2, 2])
+    parameters = network.init(jax.random.key(0))
+    expected = jaxnet.predict(network, parameters, jnp.array([[1.0, 2.0], [3.0, 4.0]]))
+    for inputs in ([[1, 2], [3, 4]], np.array([[1, 2], [3, 4]]), np.array([[1.0, 2], [3, 4]])):
+        np.testing.assert_array_equal(jaxnet.predict(network, parameters, inputs), expected)
+    with problems.refused(TypeError, "predict: expected numbers for inputs"):
+        jaxnet.predict(network, parameters, [["red", "green"]])
