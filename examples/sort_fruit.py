@@ -65,7 +65,7 @@ def train(
     network: jaxnet.Network,
     optimizer: optax.GradientTransformation,
     batch_size: int | None,
-    inputs: jax.Array,
+    inputs: np.ndarray,
     labels: np.ndarray,
 ) -> jaxnet.Fit:
     return jaxnet.fit(

@@ -235,7 +235,7 @@ def _drive(
             run = advance(run, until=min(done + stretch, plan.epochs))
             before, done = done, int(run.done)
             seconds = (time.perf_counter() - begin) / (done - before)  # an epoch
-            history = np.asarray(run.history)[:done]
+            history = np.array(run.history)[:done]  # copied: the next stretch overwrites it
             measures = dict(zip(plan.names(), history[-1].tolist(), strict=True))
             _show(bar, done - before, measures, examples / seconds)
             if timed and not on_epoch:  # the first stretch compiles
