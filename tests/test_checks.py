@@ -1,10 +1,14 @@
 """The checks: what they let pass and the words in which they refuse."""
 
+import contextlib
+
+import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
 import problems
 import pytest
+from hypothesis import strategies
 
 from jaxnet import checks
 
@@ -22,10 +26,22 @@ def test_traced_numbers_pass_and_traced_arrays_do_not():
         jax.jit(lambda x: checks.number("f", "rate", x, 0))(jnp.ones(2))
 
 
-@pytest.mark.parametrize("value", [1, 1.0, -1e-9, np.inf, -np.inf, np.nan, jnp.array(2)])
-def test_numbers_out_of_range(value):
-    with problems.refused(ValueError, "f: expected a finite rate of at least 0 and below 1"):
-        checks.number("f", "rate", value, 0, 1, below=True)
+@hypothesis.given(strategies.floats() | strategies.integers(), strategies.booleans())
+def test_any_number_passes_or_is_refused_by_its_range(value, below):
+    inside = 0 <= value < 1 or (value == 1 and not below)
+    refusal = problems.refused(ValueError, "f: expected a finite rate of at least 0 and ")
+    with contextlib.nullcontext() if inside else refusal:
+        checks.number("f", "rate", value, 0, 1, below=below)
+
+
+SHAPES = strategies.lists(strategies.integers(0, 3), max_size=3).map(tuple)
+
+
+@hypothesis.given(SHAPES, SHAPES)
+def test_any_other_shape_is_refused(shape, other):
+    refusal = problems.refused(ValueError, f"the same shape as x, {list(shape)}", f"{list(other)}")
+    with contextlib.nullcontext() if shape == other else refusal:
+        checks.like("f", "y", np.ones(other), "x", jnp.ones(shape))
 
 
 @pytest.mark.parametrize("value", [True, None, "1", [1], 1j, np.ones(1), object()])
