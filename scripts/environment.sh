@@ -1,7 +1,7 @@
 # For the other scripts to source: goes to the repository's root and sets `python` to an interpreter
 # that has jaxnet with the `extras` they name, in .venv, which it makes when there is none.
 #
-# A file in .venv says what is installed; another, .venv/unfinished, that making it has not ended, so
+# Files in .venv say what is installed; another, .venv/unfinished, that making it has not ended, so
 # that what a failure, Ctrl-C or a power cut leaves half-made is made afresh the next time.
 
 set -eu
@@ -13,7 +13,6 @@ case ${PYTHON:=python3} in
 esac
 CDPATH='' cd -P -- "$(dirname -- "$0")/.."
 python=.venv/bin/python
-installed=.venv/jaxnet-$(echo "$extras" | tr , -)
 wanted=$({ pwd && cat pyproject.toml constraints.txt; } | cksum)
 
 fail() {
@@ -33,7 +32,17 @@ make() {
 install() {
     PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt \
         "$python" -m pip install --quiet --no-input --disable-pip-version-check \
-        --editable ".[$extras]" && echo "$wanted" >"$installed" && rm -f .venv/unfinished
+        --editable ".[$(echo "$extras" | tr ' ' ,)]" || return
+    for extra in $extras; do
+        echo "$wanted" >".venv/jaxnet-$extra" || return
+    done
+    rm -f .venv/unfinished
+}
+
+is_installed() {
+    for extra in $extras; do
+        [ "$(cat ".venv/jaxnet-$extra" 2>/dev/null)" = "$wanted" ] || return
+    done
 }
 
 give_up() {
@@ -53,7 +62,7 @@ and ensurepip: install them (on Debian and Ubuntu python3-venv) or name another 
     log=$(make 2>&1 && install 2>&1) || give_up
 fi
 is_recent "$python" || fail "The Python in .venv is older than 3.11 or broken: remove that folder."
-if [ "$(cat "$installed" 2>/dev/null)" != "$wanted" ]; then
+if ! is_installed; then
     echo "Installing what is new or missing into .venv."
     log=$(install 2>&1) || give_up
 fi
