@@ -126,15 +126,18 @@ def key(function: str, value: Any) -> None:
 
 def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
-    difference = _first_difference(_leaves(tree), _leaves(reference))
-    containers: Any = jax.tree.structure(tree)
-    if difference is None and containers != jax.tree.structure(reference):
-        difference = "the containers differ"
-    if difference:
-        raise ValueError(
-            f"{function}: expected {name} that match {reference_name}, but {difference}.\n"
-            f"Expected: {_outline(reference)}\nReceived: {_outline(tree)}"
-        )
+    if _types(tree) == _types(reference):
+        return
+    difference = _first_difference(_leaves(tree), _leaves(reference)) or "the containers differ"
+    raise ValueError(
+        f"{function}: expected {name} that match {reference_name}, but {difference}.\n"
+        f"Expected: {_outline(reference)}\nReceived: {_outline(tree)}"
+    )
+
+
+def _types(tree: Any) -> tuple[Any, list[Any]]:
+    leaves, containers = jax.tree.flatten(tree)
+    return containers, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
 
 
 def _leaves(tree: Any) -> dict[str, str]:
