@@ -83,9 +83,9 @@ def dense(
         inputs, outputs: the number of features that go in and come out, at least 1.
         activation: applied to each weighted sum; `softmax` to all of an example's.
         initializer: of the weights, one of `jax.nn.initializers` or a function like them. By
-            default He's normal for the relu family (relu, leaky_relu, elu, gelu, silu), LeCun's for
-            selu, and Glorot's for the rest, which keep the size of the activations about the same
-            from layer to layer. Biases start at 0.
+            default, by the name of the activation: He's normal for the relu family (relu,
+            leaky_relu, elu, gelu, silu), LeCun's for selu, and Glorot's for the rest, which keep
+            the size of the activations about the same from layer to layer. Biases start at 0.
 
     Raises:
         ValueError, TypeError: sizes that are not positive integers; when applied, inputs of
