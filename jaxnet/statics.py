@@ -3,8 +3,9 @@
 `jax.jit` compiles anew for every new static argument, and two calls of `mlp([4, 8, 3])` or of
 `optax.adam(1e-3)` give functions that Python calls different, though they are the same code over
 the same values. `Static` wraps such arguments and compares what they are made of: code, defaults,
-the variables that a closure holds and the globals that the code names. What cannot be looked into
-is compared by identity, so the worst case is to compile once more, never to reuse another program.
+the variables that a closure holds and the globals that the code names. A function that holds
+something that could change unseen is equal only to itself, as for `jax.jit`. Global functions that
+it calls are compared by identity; what those read in turn is not followed.
 """
 
 import functools
@@ -77,7 +78,8 @@ def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, types.MethodType):
         return types.MethodType, structure((value.__func__, value.__self__), within)
     if isinstance(value, types.FunctionType):
-        return _function_structure(value, within)
+        opaque = any(map(_is_opaque, [*_cells(value), *_globals(value).values()]))
+        return _Same(value) if opaque else _function_structure(value, within)
     if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
         return type(value), structure(vars(value), within)
     return (type(value), value) if _compares_by_value(value) else _Same(value)
@@ -91,25 +93,44 @@ def _compares_by_value(value: object) -> bool:
     return type(value).__eq__ is not object.__eq__
 
 
+def _is_opaque(value: Any) -> bool:
+    """Whether the value could change without its structure changing."""
+    if isinstance(value, (tuple, list)):
+        return any(map(_is_opaque, value))
+    if isinstance(value, dict):
+        return any(map(_is_opaque, [*value, *value.values()]))
+    fixed = (types.ModuleType, types.MethodType, type, jax.Array, np.ndarray)
+    function = callable(value) and hasattr(value, "__name__")
+    known = value is None or isinstance(value, (*fixed, functools.partial)) or function
+    return not known and not _compares_by_value(value)
+
+
 def _function_structure(function: types.FunctionType, within: tuple[int, ...]) -> Hashable:
-    cells = tuple(_cell_structure(cell, within) for cell in function.__closure__ or ())
+    cells = structure(_cells(function), within)
     defaults = structure((function.__defaults__, function.__kwdefaults__), within)
-    return types.FunctionType, _Same(function.__code__), cells, defaults, _globals(function)
+    named = tuple(
+        (name, _Same(v) if callable(v) or isinstance(v, types.ModuleType) else structure(v, within))
+        for name, v in _globals(function).items()
+    )
+    return types.FunctionType, _Same(function.__code__), cells, defaults, named
 
 
-def _cell_structure(cell: types.CellType, within: tuple[int, ...]) -> Hashable:
+def _cells(function: types.FunctionType) -> list[Any]:
+    """What the closure holds."""
+    return [_contents(cell) for cell in function.__closure__ or ()]
+
+
+def _contents(cell: types.CellType) -> Any:
     try:
-        return structure(cell.cell_contents, within)
+        return cell.cell_contents
     except ValueError:  # a variable not yet assigned
         return "empty"
 
 
-def _globals(function: types.FunctionType) -> Hashable:
-    """The globals that the code names: numbers by value, all else by identity."""
+def _globals(function: types.FunctionType) -> dict[str, Any]:
+    """The globals that the code names."""
     names = _names(function.__code__)
-    found = [(name, function.__globals__[name]) for name in names if name in function.__globals__]
-    simple = (bool, int, float, str)
-    return tuple((n, (type(v), repr(v)) if isinstance(v, simple) else _Same(v)) for n, v in found)
+    return {n: function.__globals__[n] for n in names if n in function.__globals__}
 
 
 def _names(code: types.CodeType) -> tuple[str, ...]:

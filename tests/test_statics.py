@@ -1,6 +1,7 @@
 """Static arguments: equal if built equally, and never equal if they may differ."""
 
 import functools
+import types
 
 import flax.linen
 import jax
@@ -130,6 +131,36 @@ def test_a_changed_global_is_noticed(monkeypatch):
     before = Static(uses_global())
     monkeypatch.setitem(globals(), "SCALE", 3.0)
     assert Static(uses_global()) != before
+
+
+SETTINGS = {"scale": 2.0}
+NAMESPACE = types.SimpleNamespace(scale=2.0)
+
+
+def uses_settings():
+    return lambda x: SETTINGS["scale"] * x
+
+
+def uses_namespace():
+    return lambda x: NAMESPACE.scale * x
+
+
+def captures(value):
+    return lambda x: value.scale * x
+
+
+def test_a_global_container_changed_in_place_is_noticed(monkeypatch):
+    before = Static(uses_settings())
+    assert Static(uses_settings()) == before
+    monkeypatch.setitem(SETTINGS, "scale", 3.0)
+    assert Static(uses_settings()) != before
+
+
+@pytest.mark.parametrize("make", [uses_namespace, lambda: captures(NAMESPACE)])
+def test_what_cannot_be_looked_into_is_taken_for_changed(make):
+    function = make()
+    assert Static(function) == Static(function)
+    assert Static(function) != Static(make())
 
 
 def test_a_changed_list_is_noticed():
