@@ -78,6 +78,21 @@ from jaxnet.fitting import (
     NonFiniteCostError,
     fit,
 )
+from jaxnet.problems import (
+    Problem,
+    standard_problems,
+)
+from jaxnet.comparison import (
+    Comparison,
+    Difference,
+    ProblemComparison,
+    compare_optimizers,
+)
+from jaxnet.conformance import (
+    Check,
+    Report,
+    check_optimizer,
+)
 
 __all__ = [
     "DenseParameters",
@@ -138,4 +153,13 @@ __all__ = [
     "Fit",
     "NonFiniteCostError",
     "fit",
+    "Problem",
+    "standard_problems",
+    "Comparison",
+    "Difference",
+    "ProblemComparison",
+    "compare_optimizers",
+    "Check",
+    "Report",
+    "check_optimizer",
 ]

@@ -124,11 +124,24 @@ def key(function: str, value: Any) -> None:
         )
 
 
+def named_leaves(tree: Any) -> dict[str, Any]:
+    """The leaves of a tree by their paths.
+
+    >>> named_leaves({"layers": [1.0, {"scale": 2.0}]})
+    {'layers/0': 1.0, 'layers/1/scale': 2.0}
+    """
+    leaves, _ = jax.tree.flatten_with_path(tree)
+    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+
+
 def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
     if _types(tree) == _types(reference):
         return
-    difference = _first_difference(_leaves(tree), _leaves(reference)) or "the containers differ"
+    outlines = [
+        {path: _outline(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, reference)
+    ]
+    difference = _first_difference(*outlines) or "the containers differ"
     raise ValueError(
         f"{function}: expected {name} that match {reference_name}, but {difference}.\n"
         f"Expected: {_outline(reference)}\nReceived: {_outline(tree)}"
@@ -138,14 +151,6 @@ def same_tree(function: str, name: str, tree: Any, reference_name: str, referenc
 def _types(tree: Any) -> tuple[Any, list[Any]]:
     leaves, containers = jax.tree.flatten(tree)
     return containers, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
-
-
-def _leaves(tree: Any) -> dict[str, str]:
-    paths, _ = jax.tree.flatten_with_path(tree)
-    return {
-        jax.tree_util.keystr(path, simple=True, separator="/"): _outline(leaf)
-        for path, leaf in paths
-    }
 
 
 def _first_difference(received: dict[str, str], expected: dict[str, str]) -> str | None:

@@ -1,0 +1,580 @@
+"""Two optimizers in lockstep: are they one rule, one rule but for rounding, or two?
+
+Training curves cannot tell. Two right Adams that round differently drift apart without end, and a
+wrong one converges as well. So both are fed the same gradients here, those that the reference meets
+on its way, and what they make of each is compared, element by element, in units in the last place.
+
+What separates rounding from a difference is precision itself. All is done in float32 and again in
+float64. Rounding is about as many units in either, however ill-conditioned the formula; a different
+rule is `2**29` times as many units in float64, since each of float32's is that many of float64's.
+The limit lies halfway between the two, at `2**14.5` times, so that either has a margin of 23,000.
+"""
+
+import contextlib
+import functools
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.tree_util import Partial
+from jax.typing import ArrayLike
+from jaxtyping import Array, Float, Int, PyTree
+
+from jaxnet import checks, patterns
+from jaxnet.problems import Problem, standard_problems
+from jaxnet.statics import Static
+
+__all__ = ["Comparison", "Difference", "ProblemComparison", "compare_optimizers"]
+
+Optimizer: TypeAlias = optax.GradientTransformation | tuple[Callable[..., Any], Callable[..., Any]]
+
+AGREEMENT = 2.0**14.5
+_FEW = 64  # units: what rounding often is
+_PRECISIONS = ("float32", "float64")
+
+
+class Difference(NamedTuple):
+    """One number in which two optimizers differ.
+
+    Attributes:
+        problem, dtype: where, and in which precision.
+        step: from 1.
+        leaf: its path in the tree, with the index of the element.
+        candidate, reference: the two updates.
+        units: their distance in units in the last place of the larger; of the parameter, if that
+            is larger still and the candidate makes its updates by subtracting parameters.
+    """
+
+    problem: str
+    dtype: str
+    step: int
+    leaf: str
+    candidate: float
+    reference: float
+    units: float
+
+    def __str__(self) -> str:
+        return (
+            f"on {self.problem!r} in {self.dtype}, step {self.step}, {self.leaf}: "
+            f"{self.candidate:.9g} in place of {self.reference:.9g}, {self.units:.3g} units"
+        )
+
+
+class ProblemComparison(NamedTuple):
+    """What one problem showed.
+
+    Attributes:
+        name: the problem's.
+        verdict: "identical", "rounding" or "different".
+        steps: how many were compared; fewer than asked where the reference did not stay finite.
+        units: the largest distance of two updates, in units in the last place, by precision.
+        distance: how far apart the two are after each step of runs on gradients of their own: the
+            Euclidean norm over all parameters, in float32.
+        chaos_floor: the same of the reference and the reference that starts one unit away. No
+            implementation can be told from another by what lies below it.
+    """
+
+    name: str
+    verdict: str
+    steps: int
+    units: dict[str, float]
+    distance: Float[np.ndarray, " steps"]
+    chaos_floor: Float[np.ndarray, " steps"]
+
+
+class Comparison(NamedTuple):
+    """What `compare_optimizers` found; `print` it.
+
+    Attributes:
+        verdict: "identical" (every bit), "rounding" or "different": the worst of all problems.
+        problems: what each showed.
+        first: the first difference of the first problem that has the verdict.
+        state: which part of the two states differs first there, as far as they can be matched.
+        hints: patterns in what differs, each with the problems that show it.
+    """
+
+    verdict: str
+    problems: tuple[ProblemComparison, ...]
+    first: Difference | None
+    state: str | None
+    hints: tuple[str, ...]
+
+    def __str__(self) -> str:
+        width = max(len(problem.name) for problem in self.problems)
+        lines = [
+            _MEANINGS[self.verdict],
+            "",
+            f"{'':{width}}  {'':10}  {'':>5}  {'units apart at most':^19}  "
+            f"{'runs of their own, at most':^26}",
+            f"{'problem':{width}}  {'verdict':10}  {'steps':>5}  {'float32':>9} {'float64':>9}  "
+            f"{'apart':>11}    {'chaos floor':>11}",
+        ]
+        for p in self.problems:
+            lines.append(
+                f"{p.name:{width}}  {p.verdict:10}  {p.steps:5}  "
+                f"{p.units['float32']:9.3g} {p.units['float64']:9.3g}  "
+                f"{p.distance.max():11.2g}    {p.chaos_floor.max():11.2g}"
+            )
+        if self.first:
+            lines += ["", f"first: {self.first}"]
+        if self.state:
+            lines.append(f"state: {self.state}")
+        return "\n".join(lines + [f"hint:  {hint}" for hint in self.hints])
+
+
+_MEANINGS = {
+    "identical": "identical: every bit of every update is the reference's",
+    "rounding": "rounding: the rule is the reference's, rounded differently",
+    "different": "different: the rule is not the reference's",
+}
+
+
+def compare_optimizers(
+    candidate: Optimizer,
+    reference: Optimizer,
+    *,
+    problems: Sequence[Problem] | None = None,
+    steps: int = 1000,
+) -> Comparison:
+    """Says whether the candidate is the reference, in lockstep on the same gradients.
+
+    Args:
+        candidate, reference: optax `GradientTransformation`s, chains of them, or bare pairs
+            `(init, update)`; hyperparameters may be numbers, schedules or `inject_hyperparams`'.
+            Give both the same ones, as Python numbers: those are exact in either precision.
+        problems: `standard_problems()` by default. All steps of a problem are kept in memory, so
+            they should be small.
+        steps: how many on each problem, at least 1.
+
+    Raises:
+        TypeError: no pair of functions, like the optimizers of PyTorch and Keras, whose state is
+            their own.
+        ValueError: an optimizer that fails when it is traced, does not give updates like the
+            parameters, or changes the type of its state from step to step (`check_optimizer` finds
+            out more about such); a reference that is not finite on its first step.
+
+    >>> from jaxnet import sgd
+    >>> compare_optimizers(sgd(0.1, momentum=0.9), optax.sgd(0.1, momentum=0.9)).verdict
+    'identical'
+    >>> damped = optax.chain(optax.ema(0.9, debias=False), optax.sgd(0.1))
+    >>> print(compare_optimizers(damped, optax.sgd(0.1, momentum=0.9)).hints[0])
+    every update is 0.1 times the reference: a factor of the rate or of a moment (on all 6 ...
+    """
+    problems = standard_problems() if problems is None else tuple(problems)
+    checks.whole_number("compare_optimizers", "steps", steps, 1)
+    starts = _check_problems(problems)
+    rules = {}
+    for role, optimizer in (("candidate", candidate), ("reference", reference)):
+        rules[role] = as_optimizer("compare_optimizers", role, optimizer)
+        for parameters in starts:
+            _check_update(role, rules[role], parameters)
+    both = Static(rules["candidate"]), Static(rules["reference"])
+
+    found = []
+    for problem in problems:
+        locksteps = [_lockstep(*both, problem, dtype, steps) for dtype in _PRECISIONS]
+        distance, floor = _free_runs(*both, problem, steps)
+        units = {lockstep.dtype: lockstep.largest() for lockstep in locksteps}
+        shortest = min(lockstep.steps for lockstep in locksteps)
+        verdict = _verdict(locksteps)
+        summary = ProblemComparison(problem.name, verdict, shortest, units, distance, floor)
+        found.append((summary, locksteps))
+    return _conclusion(found)
+
+
+def as_optimizer(function: str, role: str, optimizer: Any) -> optax.GradientTransformation:
+    """A pair of functions as optax's type; anything else is refused."""
+    parts = getattr(optimizer, "init", None), getattr(optimizer, "update", None)
+    if isinstance(optimizer, tuple) and len(optimizer) == 2:
+        parts = optimizer
+    if not all(map(callable, parts)):
+        wrong = checks.describe(optimizer)
+        if callable(optimizer):
+            wrong += ", which is to be called first, with its learning rate"
+        if hasattr(optimizer, "step") or hasattr(optimizer, "apply_gradients"):
+            wrong += ", which keeps its state to itself"
+        raise TypeError(
+            f"{function}: expected the {role} as a pair of pure functions (init, update), such as "
+            f"an optax GradientTransformation. Received: {wrong}"
+        )
+    return optax.GradientTransformation(*parts)
+
+
+def _check_problems(problems: tuple[Any, ...]) -> list[PyTree]:
+    """The starts of different structures or shapes, in float32."""
+    if not problems:
+        raise ValueError("compare_optimizers: expected at least one problem. Received: none")
+    starts = {}
+    for problem in problems:
+        if not isinstance(problem, Problem):
+            raise TypeError(
+                "compare_optimizers: expected problems that are a jaxnet.Problem. "
+                f"Received: {checks.describe(problem)}"
+            )
+        name = f"compare_optimizers: problem {problem.name!r}"
+        leaves = checks.named_leaves(problem.parameters)
+        if not leaves:
+            raise ValueError(f"{name}: expected parameters. Received: an empty tree")
+        for path, leaf in leaves.items():
+            checks.floating(name, f"parameters at {path!r}", leaf)
+        parameters, gradients = _cast(problem, "float32")
+        received = jax.eval_shape(gradients, parameters, jnp.zeros((), jnp.int32))
+        checks.same_tree(name, "gradients", received, "the parameters", parameters)
+        starts[str(jax.tree.map(np.shape, parameters))] = parameters
+    return list(starts.values())
+
+
+def _check_update(role: str, optimizer: optax.GradientTransformation, parameters: PyTree) -> None:
+    try:
+        state = jax.eval_shape(optimizer.init, parameters)
+        updates, after = jax.eval_shape(optimizer.update, parameters, state, parameters)
+    except Exception as error:
+        raise ValueError(
+            f"compare_optimizers: expected a {role} whose init(parameters) and update(gradients, "
+            f"state, parameters) can be traced. Received: {type(error).__name__}: {error}"
+        ) from error
+    shapes = [jax.tree.map(jnp.shape, tree) for tree in (updates, parameters)]
+    if shapes[0] != shapes[1]:
+        raise ValueError(
+            f"compare_optimizers: expected updates of the {role} with the parameters' structure "
+            f"and shapes, {shapes[1]}. Received: {shapes[0]}"
+        )
+    checks.same_tree(
+        "compare_optimizers", f"states of the {role} after a step", after, "the one before", state
+    )
+
+
+def _cast(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
+    """The problem's start and source of gradients, in one precision."""
+
+    def cast(leaf: Any) -> Any:
+        leaf = np.asarray(leaf)
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    source = problem.gradients
+    gradients = source if isinstance(source, Partial) else Partial(source)
+    return jax.tree.map(cast, (problem.parameters, gradients))
+
+
+class _Trajectory(NamedTuple):
+    """Of every step, each leaf `[steps, ...]`."""
+
+    parameters: PyTree  # before the step
+    gradients: PyTree
+    after: PyTree  # the parameters after it
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _run(
+    optimizer: Static[optax.GradientTransformation],
+    start: PyTree,
+    gradients: Partial,
+    steps: Int[Array, " steps"],
+) -> _Trajectory:
+    """A run on the gradients it meets."""
+    init, update = _counting_widely(optimizer.value, start)
+
+    def step(carry: tuple[PyTree, Any], t: Int[Array, ""]) -> Any:
+        parameters, state = carry
+        g = gradients(parameters, t)
+        updates, state = update(g, state, parameters)
+        after = optax.apply_updates(parameters, updates)
+        return (after, state), _Trajectory(parameters, g, after)
+
+    return jax.lax.scan(step, (start, init(start)), steps)[1]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _replay(
+    optimizer: Static[optax.GradientTransformation], trajectory: _Trajectory
+) -> tuple[PyTree, PyTree]:
+    """The updates and the states that the optimizer makes of someone's trajectory.
+
+    Both optimizers are replayed by this same program, so that equal rules give equal bits.
+    """
+    start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
+    init, update = _counting_widely(optimizer.value, start)
+
+    def step(state: Any, recorded: _Trajectory) -> Any:
+        updates, state = update(recorded.gradients, state, recorded.parameters)
+        return state, (updates, state)
+
+    return jax.lax.scan(step, init(start), trajectory)[1]
+
+
+def _counting_widely(
+    optimizer: optax.GradientTransformation, parameters: PyTree
+) -> optax.GradientTransformation:
+    """The optimizer with its counts in int64 where there are such, in runs in float64.
+
+    JAX divides int32 by int32 in float32, even there: a schedule would have the rounding of that.
+    """
+
+    def init(parameters: PyTree) -> Any:
+        return jax.tree.map(_widened, optimizer.init(parameters))
+
+    def update(gradients: PyTree, state: Any, parameters: PyTree) -> Any:
+        updates, after = optimizer.update(gradients, state, parameters)
+        return updates, jax.tree.map(_widened, after)
+
+    wide = optax.GradientTransformation(init, update)
+    try:
+        state = jax.eval_shape(init, parameters)
+        _, after = jax.eval_shape(update, parameters, state, parameters)
+        checks.same_tree("", "state", after, "the one before", state)
+    except (TypeError, ValueError):  # it insists on int32
+        return optimizer
+    return wide
+
+
+def _widened(leaf: Any) -> Any:
+    is_count = jnp.ndim(leaf) == 0 and jnp.result_type(leaf) == jnp.int32
+    return jnp.asarray(leaf, int) if is_count else leaf
+
+
+Leaves = dict[str, np.ndarray]  # by path, each [steps, ...]
+
+
+class _Lockstep(NamedTuple):
+    """Two optimizers on one problem, in one precision; candidate first."""
+
+    dtype: str
+    steps: int
+    gradients: Leaves
+    parameters: Leaves
+    updates: tuple[Leaves, Leaves]
+    states: tuple[Leaves, Leaves]
+    units: Leaves
+
+    def largest(self) -> float:
+        return max(float(units.max(initial=0)) for units in self.units.values())
+
+    def identical(self) -> bool:
+        ours, theirs = self.updates
+        return all(
+            ours[path].dtype == theirs[path].dtype
+            and ours[path].tobytes() == theirs[path].tobytes()
+            for path in theirs
+        )
+
+
+def _lockstep(
+    candidate: Static[optax.GradientTransformation],
+    reference: Static[optax.GradientTransformation],
+    problem: Problem,
+    dtype: str,
+    steps: int,
+) -> _Lockstep:
+    with _precision(dtype):
+        start, gradients = _cast(problem, dtype)
+        trajectory = _run(reference, start, gradients, jnp.arange(steps))
+        replays = [_replay(optimizer, trajectory) for optimizer in (candidate, reference)]
+        (ours, our_state), (theirs, their_state) = (tuple(map(_floats, r)) for r in replays)
+        finite = np.ones(steps, bool)
+        for leaves in (_floats(trajectory), theirs):
+            for leaf in leaves.values():
+                finite &= np.isfinite(leaf.reshape(steps, -1)).all(1)
+        until = steps if finite.all() else int(finite.argmin())
+        if until == 0:
+            raise ValueError(
+                "compare_optimizers: expected a reference that is finite on its first step. "
+                f"Received: one that is not, on problem {problem.name!r} in {dtype}"
+            )
+
+        def cut(leaves: Leaves) -> Leaves:
+            return {path: leaf[:until] for path, leaf in leaves.items()}
+
+        ours, theirs = cut(ours), cut(theirs)
+        return _Lockstep(
+            dtype,
+            until,
+            cut(_floats(trajectory.gradients)),
+            cut(_floats(trajectory.parameters)),
+            (ours, theirs),
+            (cut(our_state), cut(their_state)),
+            _units(ours, theirs, cut(_floats(trajectory.parameters)), dtype),
+        )
+
+
+def _units(ours: Leaves, theirs: Leaves, parameters: Leaves, dtype: str) -> Leaves:
+    """How far apart the updates are.
+
+    A candidate that returns new parameters minus old ones is as exact as parameters are, no more.
+    """
+    subtracted = all(_is_difference(ours[path], p) for path, p in parameters.items())
+    units_of = parameters if subtracted else dict.fromkeys(parameters, np.zeros(()))
+    return {p: units_apart(ours[p], theirs[p], dtype, unit_of=units_of[p]) for p in theirs}
+
+
+def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
+    """Whether every update has just the digits that are left when parameters are subtracted.
+
+    The difference of two numbers within a factor of two is exact (Sterbenz, 1974).
+    """
+    updates = updates.astype(parameters.dtype)
+    near = np.abs(updates) < np.abs(parameters) / 2
+    return bool((((parameters + updates) - parameters)[near] == updates[near]).all())
+
+
+def _precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
+
+
+def _floats(tree: PyTree) -> Leaves:
+    """The floating-point leaves by their paths."""
+    leaves = checks.named_leaves(tree)
+    floats = {p: a for p, a in leaves.items() if jnp.issubdtype(a.dtype, jnp.floating)}
+    return {path: np.asarray(leaf) for path, leaf in floats.items()}
+
+
+def units_apart(
+    a: np.ndarray, b: np.ndarray, dtype: str, *, unit_of: ArrayLike = 0.0
+) -> np.ndarray:
+    """The distance of two arrays in units in the last place of the larger number, or of `unit_of`.
+
+    Infinite where one is not finite and the other is not the same.
+
+    >>> units_apart(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
+    array([ 2.,  0., inf])
+    """
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    info = np.finfo(dtype)
+    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(unit_of))
+    exponent = np.frexp(largest)[1] - 1
+    unit = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
+    with np.errstate(invalid="ignore", over="ignore"):
+        distance = np.where(a == b, 0, np.abs(a - b) / unit)
+    return np.where(np.isnan(distance), np.inf, distance)
+
+
+def _verdict(locksteps: list[_Lockstep]) -> str:
+    if all(lockstep.identical() for lockstep in locksteps):
+        return "identical"
+    single, double = (lockstep.largest() for lockstep in locksteps)
+    finite = math.isfinite(single) and math.isfinite(double)
+    return "rounding" if finite and double <= AGREEMENT * max(single, 1) else "different"
+
+
+def _free_runs(
+    candidate: Static[optax.GradientTransformation],
+    reference: Static[optax.GradientTransformation],
+    problem: Problem,
+    steps: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """The candidate's distance from the reference, and that of the reference moved by one unit."""
+    start, gradients = _cast(problem, "float32")
+    moved = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
+    cases = [(reference, start), (candidate, start), (reference, moved)]
+    ends = [_floats(_run(rule, at, gradients, jnp.arange(steps)).after) for rule, at in cases]
+
+    def distance(ours: Leaves) -> np.ndarray:
+        with np.errstate(invalid="ignore", over="ignore"):
+            apart = [(ours[p].astype(float) - ends[0][p]).reshape(steps, -1) for p in ours]
+            return np.linalg.norm(np.concatenate(apart, 1), axis=1)
+
+    return distance(ends[1]), distance(ends[2])
+
+
+def _conclusion(found: list[tuple[ProblemComparison, list[_Lockstep]]]) -> Comparison:
+    """The worst verdict, where it shows first, and what there is to say about it."""
+    summaries = tuple(summary for summary, _ in found)
+    verdict = max((s.verdict for s in summaries), key=list(_MEANINGS).index)
+    if verdict == "identical":
+        return Comparison(verdict, summaries, None, None, ())
+    shown = {s.name: _telling(s, locksteps) for s, locksteps in found if s.verdict == verdict}
+    name, (lockstep, limit) = next(iter(shown.items()))
+    first = _first_difference(name, lockstep, limit)
+    if verdict == "rounding":
+        return Comparison(verdict, summaries, first, None, ())
+    hints = _hints(shown)
+    single = max(summary.units["float32"] for summary in summaries)
+    if single <= _FEW:
+        hints += (
+            f"only float64 shows it, in float32 there are {single:.3g} units: a number held in "
+            "float32, or a term too small for float32",
+        )
+    return Comparison(verdict, summaries, first, _first_state(lockstep), hints)
+
+
+def _telling(summary: ProblemComparison, locksteps: list[_Lockstep]) -> tuple[_Lockstep, float]:
+    """The precision that shows the verdict, and the units from which a number shows it."""
+    single, double = locksteps
+    if summary.verdict == "rounding":
+        return (double if single.identical() else single), 0
+    hidden = not math.isfinite(single.largest()) and double.largest() <= AGREEMENT
+    return (single, sys.float_info.max) if hidden else (double, AGREEMENT)
+
+
+def _first_difference(problem: str, lockstep: _Lockstep, limit: float) -> Difference | None:
+    firsts = [(_first_step(units, limit), path) for path, units in lockstep.units.items()]
+    step = min(first for first, _ in firsts)
+    if step == lockstep.steps:
+        return None  # only the signs of zeros differ
+    path = max(
+        (p for first, p in firsts if first == step), key=lambda p: lockstep.units[p][step].max()
+    )
+    units = lockstep.units[path][step]
+    index = np.unravel_index(int(units.argmax()), units.shape)
+    ours, theirs = (float(updates[path][step][index]) for updates in lockstep.updates)
+    leaf = (path or "the only leaf") + (str([int(i) for i in index]) if index else "")
+    return Difference(problem, lockstep.dtype, step + 1, leaf, ours, theirs, float(units[index]))
+
+
+def _first_step(units: np.ndarray, limit: float) -> int:
+    """The first, from 0, with more units than the limit; the number of steps where none has."""
+    beyond = (units > limit).reshape(len(units), -1).any(1)
+    return int(beyond.argmax()) if beyond.any() else len(units)
+
+
+def _first_state(lockstep: _Lockstep) -> str | None:
+    """Which leaf of the reference's state the candidate's state departs from first.
+
+    A leaf is matched with that of the candidate's, of its shape, which equals it for longest.
+    """
+    ours, theirs = lockstep.states
+    firsts = {}
+    for path, leaf in theirs.items():
+        apart = {
+            name: units_apart(other, leaf, lockstep.dtype)
+            for name, other in ours.items()
+            if other.shape == leaf.shape
+        }
+        if not apart:
+            return None
+        nearest = max(apart, key=lambda name: _first_step(apart[name], AGREEMENT))
+        firsts[path] = _first_step(apart[nearest], AGREEMENT), nearest
+    if not firsts:
+        return None
+    path = min(firsts, key=lambda path: firsts[path][0])
+    step, nearest = firsts[path]
+    if step == lockstep.steps:
+        return "no moment differs: the updates are made of them differently"
+    return f"{path!r} differs first, at step {step + 1} (from the nearest, {nearest!r})"
+
+
+def _hints(shown: dict[str, tuple[_Lockstep, float]]) -> tuple[str, ...]:
+    tables = {}
+    for name, (lockstep, limit) in shown.items():
+        ours, theirs = lockstep.updates
+        ends = np.cumsum([0] + [a[0].size for a in theirs.values()])
+        leaves = dict(zip(theirs, map(slice, ends[:-1], ends[1:]), strict=True))
+        tables[name] = patterns.Table(
+            _columns(ours),
+            _columns(theirs),
+            _columns(lockstep.gradients),
+            _columns(lockstep.parameters),
+            _columns(lockstep.units),
+            limit,
+            leaves,
+        )
+    return patterns.found(tables)
+
+
+def _columns(leaves: Leaves) -> np.ndarray:
+    """All leaves side by side, `[steps, elements]`, in float64."""
+    return np.concatenate([a.reshape(len(a), -1).astype(float) for a in leaves.values()], axis=1)
