@@ -16,7 +16,11 @@ parameters.
 """
 
 import argparse
+import functools
+import inspect
 import os
+import sys
+import types
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
@@ -26,11 +30,16 @@ from tqdm import tqdm
 
 import jaxnet
 
-NAMES = (
-    "adabelief adadelta adafactor adagrad adam adamax adamaxw adamw adan amsgrad fromage lamb lars "
-    "lion nadam nadamw noisy_sgd novograd optimistic_adam optimistic_adam_v2 "
-    "optimistic_gradient_descent radam rmsprop rprop sgd sign_sgd signum sm3 yogi"
-).split()  # all but lbfgs and polyak_sgd, which need the value of the cost as well
+
+def names_of_optax() -> list[str]:
+    """Of its functions of a learning rate; lbfgs needs the value of the cost as well."""
+    return [
+        name
+        for name, function in vars(optax).items()
+        if isinstance(function, (types.FunctionType, functools.partial))
+        and next(iter(inspect.signature(function).parameters), "") == "learning_rate"
+        and not name.startswith(("_", "lbfgs", "scale_by"))
+    ]
 
 
 def maker(name: str):
@@ -43,12 +52,12 @@ def maker(name: str):
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("names", nargs="*", metavar="name", help="some of optax's; by default all")
-    names = parser.parse_args().names or NAMES
+    names = parser.parse_args().names or names_of_optax()
     unknown = [name for name in names if not hasattr(optax, name)]
     if unknown:
         parser.error(f"optax has no {', '.join(unknown)}")
     print(f"optax {optax.__version__}, jax {jax.__version__}\n")
-    for name in tqdm(names, delay=1, leave=False):
+    for name in tqdm(names, delay=1, leave=False, disable=not sys.stderr.isatty()):
         report = jaxnet.check_optimizer(maker(name))
         failed = [check for check in report.checks if check.passed is False]
         tqdm.write(f"{name:27}  {'passed' if report.passed else 'FAILED'}")

@@ -12,7 +12,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_programs_run_in_the_order_in_which_they_stand():
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(programs) == 3
+    assert len(programs) == 4
     accuracy, shape, cost = problems.run_plainly("\n".join(programs)).splitlines()
     assert float(accuracy.split("%")[0]) > 95
     assert shape == "(16, 4)"

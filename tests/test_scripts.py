@@ -1,5 +1,6 @@
 """The scripts where they must fail: one sentence, and nothing left that breaks the next try."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -104,3 +105,39 @@ def test_users_own_environment_survives_a_failure(copy: Path) -> None:
     before = sorted(venv.rglob("*"))
     assert_fails_with(run(copy, "test.sh"), ".venv: The disk is full;")
     assert [path for path in sorted(venv.rglob("*")) if "__pycache__" not in path.parts] == before
+
+
+def program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """A script in Python, without the settings of the tests."""
+    settings = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
+    return subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / name), *arguments],
+        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_compare_optimizers() -> None:
+    result = program("compare_optimizers.py", "sgd, momentum", "--steps", "5", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    row = json.loads(result.stdout)["results"]["sgd, momentum"]
+    assert (row["verdict"], row["units_float64"], row["apart"]) == ("identical", 0, 0)
+    assert row["chaos_floor"] > 0
+    assert row["small_ratio"] == row["small_seconds"][0] / row["small_seconds"][1] > 0
+
+
+def test_check_optax() -> None:
+    result = program("check_optax.py", "sign_sgd", "sm3")
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()[2:]]
+    assert lines[:2] == [["sign_sgd", "passed"], ["sm3", "FAILED"]]
+
+
+@pytest.mark.parametrize("name", ["compare_optimizers.py", "check_optax.py"])
+def test_unknown_names(name: str) -> None:
+    result = program(name, "adma")
+    assert result.returncode == 2
+    assert "adma" in result.stderr.splitlines()[-1]

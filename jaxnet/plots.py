@@ -1,0 +1,64 @@
+"""Pictures. They need matplotlib: `pip install 'jaxnet[plots]'`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxnet.comparison import Comparison
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+__all__ = ["plot_comparison"]
+
+
+def plot_comparison(comparison: Comparison) -> Figure:
+    """How far apart two optimizers run on gradients of their own, beside the chaos floor.
+
+    One panel for every problem, both axes logarithmic. A candidate that stays at the floor could
+    as well be the reference, started one unit in the last place away.
+
+    Args:
+        comparison: what `compare_optimizers` gives.
+
+    Returns:
+        A figure, to be saved with `figure.savefig(path)`; a notebook shows it.
+
+    Raises:
+        ImportError: matplotlib is not installed.
+
+    >>> from jaxnet import adam, compare_optimizers
+    >>> figure = plot_comparison(compare_optimizers(adam(0.01), adam(0.011), steps=50))
+    >>> [axes.get_title() for axes in figure.axes][:2]
+    ['quadratic: different', 'narrow quadratic: different']
+    """
+    from matplotlib.figure import Figure
+
+    problems = comparison.problems
+    columns = min(len(problems), 4)
+    rows = -(-len(problems) // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.5), layout="constrained")
+    panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes, problem in zip(panels.flat, problems, strict=False):
+        _draw(axes, problem.chaos_floor, "reference, started one unit away", "0.65")
+        _draw(axes, problem.distance, "candidate", "C3")
+        axes.set_title(f"{problem.name}: {problem.verdict}", fontsize=10)
+    for axes in panels.flat[len(problems) :]:
+        axes.axis("off")
+    figure.supxlabel("step", fontsize=10)
+    figure.supylabel("distance from the reference", fontsize=10)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False)
+    return figure
+
+
+def _draw(axes: Axes, distance: np.ndarray, label: str, colour: str) -> None:
+    """Zeros, which have no logarithm, are left out."""
+    steps = np.arange(1, len(distance) + 1)
+    shown = np.where(np.isfinite(distance) & (distance > 0), distance, np.nan)
+    axes.loglog(steps, shown, color=colour, label=label, linewidth=1.3)
+    if np.isnan(shown).all():
+        axes.text(0.5, 0.5, "no distance", transform=axes.transAxes, ha="center", color=colour)
