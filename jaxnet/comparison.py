@@ -1,17 +1,9 @@
-"""Two optimizers in lockstep: are they one rule, one rule but for rounding, or two?
+"""Is this optimizer the one it claims to be?
 
-Training curves cannot tell. Two right Adams that round differently drift apart without end, and a
-wrong one converges as well. So both are fed the same gradients here, those that the reference meets
-on its way, and what they make of each is compared, element by element, in units in the last place.
-
-What separates rounding from a difference is precision itself. All is done in float32 and again in
-float64. Rounding is about as many units in either, however ill-conditioned the formula; a different
-rule is `2**29` times as many units in float64, since each of float32's is that many of float64's.
-The limit lies halfway between the two, at `2**14.5` times, so that either has a margin of 23,000.
+`compare_optimizers` runs two optimizers in `lockstep` on a set of `problems`, says whether they are
+one rule, one rule but for rounding, or two, and where they differ says what is known about it.
 """
 
-import contextlib
-import functools
 import math
 import sys
 from collections.abc import Callable, Sequence
@@ -21,11 +13,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.tree_util import Partial
-from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int, PyTree
+from jaxtyping import Float, PyTree
 
 from jaxnet import checks, patterns
+from jaxnet.lockstep import (
+    AGREEMENT,
+    PRECISIONS,
+    Leaves,
+    Lockstep,
+    cast,
+    free_runs,
+    run_lockstep,
+    units_apart,
+    verdict_of,
+)
 from jaxnet.problems import Problem, standard_problems
 from jaxnet.statics import Static
 
@@ -33,9 +34,7 @@ __all__ = ["Comparison", "Difference", "ProblemComparison", "compare_optimizers"
 
 Optimizer: TypeAlias = optax.GradientTransformation | tuple[Callable[..., Any], Callable[..., Any]]
 
-AGREEMENT = 2.0**14.5
 _FEW = 64  # units: what rounding often is
-_PRECISIONS = ("float32", "float64")
 
 
 class Difference(NamedTuple):
@@ -177,11 +176,11 @@ def compare_optimizers(
 
     found = []
     for problem in problems:
-        locksteps = [_lockstep(*both, problem, dtype, steps) for dtype in _PRECISIONS]
-        distance, floor = _free_runs(*both, problem, steps)
+        locksteps = [run_lockstep(*both, problem, dtype, steps) for dtype in PRECISIONS]
+        distance, floor = free_runs(*both, problem, steps)
         units = {lockstep.dtype: lockstep.largest() for lockstep in locksteps}
         shortest = min(lockstep.steps for lockstep in locksteps)
-        verdict = _verdict(locksteps)
+        verdict = verdict_of(locksteps)
         summary = ProblemComparison(problem.name, verdict, shortest, units, distance, floor)
         found.append((summary, locksteps))
     return _conclusion(found)
@@ -222,7 +221,7 @@ def _check_problems(problems: tuple[Any, ...]) -> list[PyTree]:
             raise ValueError(f"{name}: expected parameters. Received: an empty tree")
         for path, leaf in leaves.items():
             checks.floating(name, f"parameters at {path!r}", leaf)
-        parameters, gradients = _cast(problem, "float32")
+        parameters, gradients = cast(problem, "float32")
         received = jax.eval_shape(gradients, parameters, jnp.zeros((), jnp.int32))
         checks.same_tree(name, "gradients", received, "the parameters", parameters)
         starts[str(jax.tree.map(np.shape, parameters))] = parameters
@@ -249,238 +248,7 @@ def _check_update(role: str, optimizer: optax.GradientTransformation, parameters
     )
 
 
-def _cast(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
-    """The problem's start and source of gradients, in one precision."""
-
-    def cast(leaf: Any) -> Any:
-        leaf = np.asarray(leaf)
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
-
-    source = problem.gradients
-    gradients = source if isinstance(source, Partial) else Partial(source)
-    return jax.tree.map(cast, (problem.parameters, gradients))
-
-
-class _Trajectory(NamedTuple):
-    """Of every step, each leaf `[steps, ...]`."""
-
-    parameters: PyTree  # before the step
-    gradients: PyTree
-    after: PyTree  # the parameters after it
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _run(
-    optimizer: Static[optax.GradientTransformation],
-    start: PyTree,
-    gradients: Partial,
-    steps: Int[Array, " steps"],
-) -> _Trajectory:
-    """A run on the gradients it meets."""
-    init, update = _counting_widely(optimizer.value, start)
-
-    def step(carry: tuple[PyTree, Any], t: Int[Array, ""]) -> Any:
-        parameters, state = carry
-        g = gradients(parameters, t)
-        updates, state = update(g, state, parameters)
-        after = optax.apply_updates(parameters, updates)
-        return (after, state), _Trajectory(parameters, g, after)
-
-    return jax.lax.scan(step, (start, init(start)), steps)[1]
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _replay(
-    optimizer: Static[optax.GradientTransformation], trajectory: _Trajectory
-) -> tuple[PyTree, PyTree]:
-    """The updates and the states that the optimizer makes of someone's trajectory.
-
-    Both optimizers are replayed by this same program, so that equal rules give equal bits.
-    """
-    start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
-    init, update = _counting_widely(optimizer.value, start)
-
-    def step(state: Any, recorded: _Trajectory) -> Any:
-        updates, state = update(recorded.gradients, state, recorded.parameters)
-        return state, (updates, state)
-
-    return jax.lax.scan(step, init(start), trajectory)[1]
-
-
-def _counting_widely(
-    optimizer: optax.GradientTransformation, parameters: PyTree
-) -> optax.GradientTransformation:
-    """The optimizer with its counts in int64 where there are such, in runs in float64.
-
-    JAX divides int32 by int32 in float32, even there: a schedule would have the rounding of that.
-    """
-
-    def init(parameters: PyTree) -> Any:
-        return jax.tree.map(_widened, optimizer.init(parameters))
-
-    def update(gradients: PyTree, state: Any, parameters: PyTree) -> Any:
-        updates, after = optimizer.update(gradients, state, parameters)
-        return updates, jax.tree.map(_widened, after)
-
-    wide = optax.GradientTransformation(init, update)
-    try:
-        state = jax.eval_shape(init, parameters)
-        _, after = jax.eval_shape(update, parameters, state, parameters)
-        checks.same_tree("", "state", after, "the one before", state)
-    except (TypeError, ValueError):  # it insists on int32
-        return optimizer
-    return wide
-
-
-def _widened(leaf: Any) -> Any:
-    is_count = jnp.ndim(leaf) == 0 and jnp.result_type(leaf) == jnp.int32
-    return jnp.asarray(leaf, int) if is_count else leaf
-
-
-Leaves = dict[str, np.ndarray]  # by path, each [steps, ...]
-
-
-class _Lockstep(NamedTuple):
-    """Two optimizers on one problem, in one precision; candidate first."""
-
-    dtype: str
-    steps: int
-    gradients: Leaves
-    parameters: Leaves
-    updates: tuple[Leaves, Leaves]
-    states: tuple[Leaves, Leaves]
-    units: Leaves
-
-    def largest(self) -> float:
-        return max(float(units.max(initial=0)) for units in self.units.values())
-
-    def identical(self) -> bool:
-        ours, theirs = self.updates
-        return all(
-            ours[path].dtype == theirs[path].dtype
-            and ours[path].tobytes() == theirs[path].tobytes()
-            for path in theirs
-        )
-
-
-def _lockstep(
-    candidate: Static[optax.GradientTransformation],
-    reference: Static[optax.GradientTransformation],
-    problem: Problem,
-    dtype: str,
-    steps: int,
-) -> _Lockstep:
-    with _precision(dtype):
-        start, gradients = _cast(problem, dtype)
-        trajectory = _run(reference, start, gradients, jnp.arange(steps))
-        replays = [_replay(optimizer, trajectory) for optimizer in (candidate, reference)]
-        (ours, our_state), (theirs, their_state) = (tuple(map(_floats, r)) for r in replays)
-        finite = np.ones(steps, bool)
-        for leaves in (_floats(trajectory), theirs):
-            for leaf in leaves.values():
-                finite &= np.isfinite(leaf.reshape(steps, -1)).all(1)
-        until = steps if finite.all() else int(finite.argmin())
-        if until == 0:
-            raise ValueError(
-                "compare_optimizers: expected a reference that is finite on its first step. "
-                f"Received: one that is not, on problem {problem.name!r} in {dtype}"
-            )
-
-        def cut(leaves: Leaves) -> Leaves:
-            return {path: leaf[:until] for path, leaf in leaves.items()}
-
-        ours, theirs = cut(ours), cut(theirs)
-        return _Lockstep(
-            dtype,
-            until,
-            cut(_floats(trajectory.gradients)),
-            cut(_floats(trajectory.parameters)),
-            (ours, theirs),
-            (cut(our_state), cut(their_state)),
-            _units(ours, theirs, cut(_floats(trajectory.parameters)), dtype),
-        )
-
-
-def _units(ours: Leaves, theirs: Leaves, parameters: Leaves, dtype: str) -> Leaves:
-    """How far apart the updates are.
-
-    A candidate that returns new parameters minus old ones is as exact as parameters are, no more.
-    """
-    subtracted = all(_is_difference(ours[path], p) for path, p in parameters.items())
-    units_of = parameters if subtracted else dict.fromkeys(parameters, np.zeros(()))
-    return {p: units_apart(ours[p], theirs[p], dtype, unit_of=units_of[p]) for p in theirs}
-
-
-def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
-    """Whether every update has just the digits that are left when parameters are subtracted.
-
-    The difference of two numbers within a factor of two is exact (Sterbenz, 1974).
-    """
-    updates = updates.astype(parameters.dtype)
-    near = np.abs(updates) < np.abs(parameters) / 2
-    return bool((((parameters + updates) - parameters)[near] == updates[near]).all())
-
-
-def _precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
-    return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
-
-
-def _floats(tree: PyTree) -> Leaves:
-    """The floating-point leaves by their paths."""
-    leaves = checks.named_leaves(tree)
-    floats = {p: a for p, a in leaves.items() if jnp.issubdtype(a.dtype, jnp.floating)}
-    return {path: np.asarray(leaf) for path, leaf in floats.items()}
-
-
-def units_apart(
-    a: np.ndarray, b: np.ndarray, dtype: str, *, unit_of: ArrayLike = 0.0
-) -> np.ndarray:
-    """The distance of two arrays in units in the last place of the larger number, or of `unit_of`.
-
-    Infinite where one is not finite and the other is not the same.
-
-    >>> units_apart(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
-    array([ 2.,  0., inf])
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    info = np.finfo(dtype)
-    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(unit_of))
-    exponent = np.frexp(largest)[1] - 1
-    unit = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(a == b, 0, np.abs(a - b) / unit)
-    return np.where(np.isnan(distance), np.inf, distance)
-
-
-def _verdict(locksteps: list[_Lockstep]) -> str:
-    if all(lockstep.identical() for lockstep in locksteps):
-        return "identical"
-    single, double = (lockstep.largest() for lockstep in locksteps)
-    finite = math.isfinite(single) and math.isfinite(double)
-    return "rounding" if finite and double <= AGREEMENT * max(single, 1) else "different"
-
-
-def _free_runs(
-    candidate: Static[optax.GradientTransformation],
-    reference: Static[optax.GradientTransformation],
-    problem: Problem,
-    steps: int,
-) -> tuple[np.ndarray, np.ndarray]:
-    """The candidate's distance from the reference, and that of the reference moved by one unit."""
-    start, gradients = _cast(problem, "float32")
-    moved = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
-    cases = [(reference, start), (candidate, start), (reference, moved)]
-    ends = [_floats(_run(rule, at, gradients, jnp.arange(steps)).after) for rule, at in cases]
-
-    def distance(ours: Leaves) -> np.ndarray:
-        with np.errstate(invalid="ignore", over="ignore"):
-            apart = [(ours[p].astype(float) - ends[0][p]).reshape(steps, -1) for p in ours]
-            return np.linalg.norm(np.concatenate(apart, 1), axis=1)
-
-    return distance(ends[1]), distance(ends[2])
-
-
-def _conclusion(found: list[tuple[ProblemComparison, list[_Lockstep]]]) -> Comparison:
+def _conclusion(found: list[tuple[ProblemComparison, list[Lockstep]]]) -> Comparison:
     """The worst verdict, where it shows first, and what there is to say about it."""
     summaries = tuple(summary for summary, _ in found)
     verdict = max((s.verdict for s in summaries), key=list(_MEANINGS).index)
@@ -501,7 +269,7 @@ def _conclusion(found: list[tuple[ProblemComparison, list[_Lockstep]]]) -> Compa
     return Comparison(verdict, summaries, first, _first_state(lockstep), hints)
 
 
-def _telling(summary: ProblemComparison, locksteps: list[_Lockstep]) -> tuple[_Lockstep, float]:
+def _telling(summary: ProblemComparison, locksteps: list[Lockstep]) -> tuple[Lockstep, float]:
     """The precision that shows the verdict, and the units from which a number shows it."""
     single, double = locksteps
     if summary.verdict == "rounding":
@@ -510,7 +278,7 @@ def _telling(summary: ProblemComparison, locksteps: list[_Lockstep]) -> tuple[_L
     return (single, sys.float_info.max) if hidden else (double, AGREEMENT)
 
 
-def _first_difference(problem: str, lockstep: _Lockstep, limit: float) -> Difference | None:
+def _first_difference(problem: str, lockstep: Lockstep, limit: float) -> Difference | None:
     firsts = [(_first_step(units, limit), path) for path, units in lockstep.units.items()]
     step = min(first for first, _ in firsts)
     if step == lockstep.steps:
@@ -531,7 +299,7 @@ def _first_step(units: np.ndarray, limit: float) -> int:
     return int(beyond.argmax()) if beyond.any() else len(units)
 
 
-def _first_state(lockstep: _Lockstep) -> str | None:
+def _first_state(lockstep: Lockstep) -> str | None:
     """Which leaf of the reference's state the candidate's state departs from first.
 
     A leaf is matched with that of the candidate's, of its shape, which equals it for longest.
@@ -557,7 +325,7 @@ def _first_state(lockstep: _Lockstep) -> str | None:
     return f"{path!r} differs first, at step {step + 1} (from the nearest, {nearest!r})"
 
 
-def _hints(shown: dict[str, tuple[_Lockstep, float]]) -> tuple[str, ...]:
+def _hints(shown: dict[str, tuple[Lockstep, float]]) -> tuple[str, ...]:
     tables = {}
     for name, (lockstep, limit) in shown.items():
         ours, theirs = lockstep.updates

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import PyTree
 
 from jaxnet import checks
-from jaxnet.comparison import AGREEMENT, units_apart
+from jaxnet.lockstep import AGREEMENT, units_apart
 
 Function: TypeAlias = Callable[..., Any]
 

@@ -10,7 +10,7 @@ import variants
 
 import jaxnet
 from jaxnet import comparison
-from jaxnet.comparison import units_apart
+from jaxnet.lockstep import units_apart
 
 SEEDS = range(5)
 STEPS = 200
@@ -26,7 +26,7 @@ def as_users_run():
 @pytest.fixture
 def lockstep_only(monkeypatch):
     """Without the runs of their own, which no verdict depends on, to save time."""
-    monkeypatch.setattr(comparison, "_free_runs", lambda *_: (np.zeros(1), np.zeros(1)))
+    monkeypatch.setattr(comparison, "free_runs", lambda *_: (np.zeros(1), np.zeros(1)))
 
 
 @pytest.mark.parametrize("name", variants.CORRECT)
