@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
+import hypothesis
 import jax
 import jaxtyping
 import numpy as np
@@ -17,6 +18,9 @@ def typechecked(function):
 
 
 jaxtyping.install_import_hook("jaxnet", "conftest.typechecked")
+
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")

@@ -78,6 +78,11 @@ from jaxnet.fitting import (
     NonFiniteCostError,
     fit,
 )
+from jaxnet.sweeping import (
+    Member,
+    Sweep,
+    sweep,
+)
 from jaxnet.problems import (
     Problem,
     standard_problems,
@@ -153,6 +158,9 @@ __all__ = [
     "Fit",
     "NonFiniteCostError",
     "fit",
+    "Member",
+    "Sweep",
+    "sweep",
     "Problem",
     "standard_problems",
     "Comparison",

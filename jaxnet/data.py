@@ -75,9 +75,10 @@ def check_values(function: str, name: str, data: Data) -> None:
                 f"{function}: expected {part} of {name} with values. "
                 "Received: a traced array; use train"
             )
-        finite = np.isfinite(np.asarray(values))
-        if not finite.all():
-            index = tuple(int(i) for i in np.argwhere(~finite)[0])
+        array = np.asarray(values)
+        # Both are NaN if any value is; a mask would take a quarter of the memory of the data.
+        if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
+            index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(
                 f"{function}: expected finite {part} of {name}. "
                 f"Received: {values[index]} at index {index}"
@@ -115,4 +116,4 @@ def as_array(
             f"{function}: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
         )
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        return jnp.asarray(array.astype(dtype))
+        return jnp.asarray(array.astype(dtype, copy=False))

@@ -6,14 +6,11 @@ not finite, or for a validation cost that no longer falls. The epochs themselves
 and the device is not kept waiting for more than a glance a few times a second.
 """
 
-import contextlib
 import functools
+import hashlib
 import math
-import signal
-import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -27,6 +24,7 @@ from jaxnet import checks
 from jaxnet.data import Data, DataLike, check_batch_size, check_data, check_values
 from jaxnet.evaluation import Measure, check_measures, named_measures
 from jaxnet.networks import Network
+from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.statics import Static
 from jaxnet.training import TrainState, epochs_done, make_epoch, starting_state, with_best
 
@@ -124,21 +122,18 @@ def fit(
         checks.whole_number("fit", "patience", patience, 1)
         if validation is None:
             raise ValueError("fit: expected validation data with patience. Received: None")
-    measures = named_measures("fit", loss, metrics)
-    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
-    check_measures("fit", "data", network, measures, data, parameters)
     if validation is not None:
         validation = check_data("fit", "validation", validation)
         check_values("fit", "validation", validation)
-        check_measures("fit", "validation", network, measures, validation, parameters)
-
     plan = _Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
-    run = _start(Static(plan), key, state)
+    static = Static(plan)
+    _check_measures(static, key, data, validation, state)
+    run = _start(static, key, state)
     # A hook may keep the states it is given, so only without one may the next overwrite the last.
     compiled = _advance if on_epoch else _advance_in_place
-    advance = functools.partial(compiled, Static(plan), data=data, validation=validation, key=key)
+    advance = functools.partial(compiled, static, data=data, validation=validation, key=key)
     return _drive(plan, run, advance, len(data.inputs), on_epoch, progress)
 
 
@@ -167,6 +162,36 @@ class _Run(NamedTuple):
     history: Float[Array, "epochs measures"]
     done: Int[Array, ""]  # epochs
     ended: Bool[Array, ""]  # a cost was not finite, or patience is at its end
+
+
+def _check_measures(
+    static: Static[_Plan],
+    key: Key[Array, ""],
+    data: Data,
+    validation: Data | None,
+    state: TrainState | None,
+) -> None:
+    """Traces the network and its measures on the data; on what has passed before, not again."""
+    arrays, structure = jax.tree.flatten((data, validation, state))
+    types = tuple((array.shape, array.dtype) for array in arrays)
+    targets = [part.targets for part in (data, validation) if part is not None]
+    values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
+    call = static, structure, types, values
+    if call in _passed:
+        return
+    network, loss, _, _, metrics, *_ = static.value
+    measures = named_measures("fit", loss, metrics)
+    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
+    check_measures("fit", "data", network, measures, data, parameters)
+    if validation is not None:
+        check_measures("fit", "validation", network, measures, validation, parameters)
+    if len(_passed) >= _REMEMBERED:
+        _passed.clear()
+    _passed.add(call)
+
+
+_passed: set[Any] = set()
+_REMEMBERED = 256  # calls
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -229,7 +254,7 @@ def _drive(
 ) -> Fit:
     """Runs stretches of epochs of about the time between two looks."""
     stopped, done, stretch, timed = "", 0, 1, False
-    with _bar(plan.epochs, progress) as bar, _interrupts() as interrupted:
+    with bar_of(plan.epochs, "epoch", progress) as bar, noted_interrupts("fit") as interrupted:
         while not stopped:
             begin = time.perf_counter()
             run = advance(run, until=min(done + stretch, plan.epochs))
@@ -265,35 +290,6 @@ def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> No
     values = [f"{name} {value:.4g}" for name, value in measures.items()]
     bar.set_postfix_str(", ".join([*values, f"{speed:.3g} examples/s"]), refresh=False)
     bar.update(epochs)
-
-
-def _bar(epochs: int, progress: bool) -> Any:
-    from tqdm.auto import tqdm
-
-    seen = sys.stderr.isatty() or "ipykernel" in sys.modules
-    return tqdm(total=epochs, unit="epoch", disable=not (progress and seen))
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Within, the first Ctrl-C is only noted; what is yielded says whether there was one."""
-    pressed: list[bool] = []
-
-    def note(*_: Any) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(True)
-        print("\nfit: stopping; press again to interrupt at once", file=sys.stderr)
-
-    main = threading.current_thread() is threading.main_thread()
-    if not main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
-        yield lambda: False
-        return
-    signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _explain(epoch: int, measures: dict[str, float]) -> str:

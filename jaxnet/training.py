@@ -28,6 +28,7 @@ from jaxnet.evaluation import (
 )
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network
+from jaxnet.shuffling import shuffled
 
 __all__ = [
     "Best",
@@ -137,8 +138,8 @@ def make_epoch(
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
 
-    def shuffled(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
-        order = jax.random.permutation(jax.random.fold_in(order_key, epoch), examples)
+    def batches(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
+        order = shuffled(order_key, epoch, examples)
         rows = jnp.pad(order, (0, steps * batch_size - examples)).reshape(steps, batch_size)
         real = jnp.arange(steps * batch_size).reshape(steps, batch_size) < examples
         return rows, real
@@ -160,7 +161,7 @@ def make_epoch(
         if steps == 1:
             state, measures = step(state, data, noise_key)
         else:
-            state, (means, weights) = jax.lax.scan(one_step, state, shuffled(number))
+            state, (means, weights) = jax.lax.scan(one_step, state, batches(number))
             measures = {name: weighted_mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = evaluate(network, state.parameters, validation, named)

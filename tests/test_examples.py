@@ -241,3 +241,17 @@ def test_article_backpropagation_by_hand_is_jaxs() -> None:
         assert after == pytest.approx(before - 0.5 * by_hand, abs=1.6e-6)
     falls = re.findall(rf"falls from ({NUMBER}) to ({NUMBER})", text)
     assert float(falls[0][0]) > float(falls[0][1])
+
+
+def test_many_networks(tmp_path: Path) -> None:
+    text = output(tmp_path, "many_networks.py", "picture.png")
+    rows = [line.split() for line in text.splitlines() if "+-" in line]
+    assert len(rows) == 12
+    means = {float(row[0]): float(row[1]) for row in rows}
+    # Too small and too large a rate read little; in between nearly all is read.
+    assert means[min(means)] > 0.3
+    assert means[max(means)] > 0.5
+    assert min(means.values()) < 0.06
+    best = float(text.split("best on average:")[1])
+    assert means[min(means, key=lambda rate: abs(rate - best))] == min(means.values())
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")

@@ -1,0 +1,350 @@
+"""Sweeping: many runs of one function, at once, over a grid of its arguments.
+
+The function is compiled once, for a chunk of the grid at a time, with all the chunk's runs side by
+side. How large a chunk may be is read off the compiled program's memory. Every device gets its
+share; a CPU, whose cores do not all take part in one program of small arrays, runs a chunk on each.
+"""
+
+import functools
+import inspect
+import itertools
+import math
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Int, PyTree
+
+from jaxnet import checks
+from jaxnet.progress import bar_of, noted_interrupts
+
+__all__ = ["Member", "Sweep", "sweep"]
+
+Values = dict[str, Array]
+
+
+class Member(NamedTuple):
+    """One run of a sweep.
+
+    Attributes:
+        place: where in the grid.
+        hyperparameters: by name.
+        results: what `run` returned.
+    """
+
+    place: tuple[int, ...]
+    hyperparameters: dict[str, Any]
+    results: PyTree
+
+
+class Sweep(NamedTuple):
+    """The runs of a sweep, by the axes of its grid.
+
+    Attributes:
+        grid: the values of every hyperparameter.
+        zipped: whether they go together, along one axis, in place of one axis each.
+        results: what `run` returned, as NumPy arrays with the grid's axes in front.
+        done: which runs were made: all, unless it was interrupted. The others' results are 0.
+        diverged: which runs returned a number that is not finite.
+    """
+
+    grid: dict[str, Any]
+    zipped: bool
+    results: PyTree
+    done: Bool[np.ndarray, "..."]
+    diverged: Bool[np.ndarray, "..."]
+
+    def member(self, *place: int) -> Member:
+        """One run, by its place in the grid."""
+        place = tuple(range(n)[i] for i, n in zip(place, self.done.shape, strict=True))
+        places = place * len(self.grid) if self.zipped else place
+        values = zip(self.grid.items(), places, strict=True)
+        hyperparameters = {name: value[i] for (name, value), i in values}
+        return Member(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
+
+    def best(self, scores: ArrayLike, *, largest: bool = False) -> Member:
+        """The run of the lowest score, or the largest, of those that were made and are finite.
+
+        Args:
+            scores: one for each run, in the grid's axes, such as a part of `results`.
+            largest: whether more is better.
+
+        Raises:
+            ValueError: scores of another shape, or no run that is finite.
+        """
+        array = np.asarray(scores, np.float64)
+        if array.shape != self.done.shape:
+            raise ValueError(
+                f"best: expected scores in the grid's axes, {list(self.done.shape)}. "
+                f"Received: {list(array.shape)}"
+            )
+        valid = self.done & ~self.diverged & np.isfinite(array)
+        if not valid.any():
+            raise ValueError("best: expected a run that was made and is finite. Received: none")
+        ranked = np.where(valid, -array if largest else array, np.inf)
+        return self.member(*(int(i) for i in np.unravel_index(ranked.argmin(), array.shape)))
+
+    def table(self) -> Any:
+        """A `pandas.DataFrame` with a row for each run: hyperparameters, and results of one number.
+
+        Keys, and results that are arrays, are left out.
+        """
+        import pandas
+
+        size, shape = self.done.size, self.done.shape
+        places = np.unravel_index(np.arange(size), shape)
+        columns = {}
+        for axis, (name, values) in enumerate(self.grid.items()):
+            if not _is_key(values):
+                columns[name] = np.asarray(values)[places[0 if self.zipped else axis]]
+        for path, leaf in checks.named_leaves(self.results).items():
+            if leaf.shape == shape and not _is_key(leaf):
+                columns[path or "result"] = np.asarray(leaf).reshape(size)
+        columns |= {"done": self.done.reshape(size), "diverged": self.diverged.reshape(size)}
+        return pandas.DataFrame(columns)
+
+
+def sweep(
+    run: Callable[..., PyTree],
+    grid: Mapping[str, Any],
+    *,
+    zipped: bool = False,
+    memory: float | None = None,
+    progress: bool = True,
+) -> Sweep:
+    """Calls `run` with every combination of hyperparameters, many at a time, compiled once.
+
+    Args:
+        run: a pure function of named hyperparameters, each of which it is given as a traced scalar
+            or key; typically a call of `train`. It returns any tree of arrays.
+        grid: for each name its values: numbers, an array whose first axis they lie along, or keys.
+        zipped: whether to take the first value of each, then the second, and so on, in place of
+            every combination.
+        memory: bytes that the programs on one device may take, besides what `run` brings along; by
+            default half of what is free.
+        progress: whether to show a bar, if standard error is a terminal or a notebook.
+
+    Every run is what a call of `run` alone gives, but for the order of sums: to 1e-12 in float64.
+    One that diverges harms no other. Ctrl-C ends the sweep after the chunks that are under way,
+    and what there is is returned; pressed twice, it interrupts like anywhere else.
+
+    Raises:
+        TypeError, ValueError: a grid that is empty, unequal when zipped, or has a name that `run`
+            does not take or lacks one that it needs; values that are no finite numbers or keys; a
+            hyperparameter that decides a shape or a branch, so that not all runs are one program.
+
+    >>> from jaxnet import mlp, sgd, squared_error, train
+    >>> x = jnp.linspace(-1.0, 1.0, 32)[:, None]
+    >>> def run(key, rate):
+    ...     data, sizes = (x, x**2), {"epochs": 20, "batch_size": 8}
+    ...     return train(mlp([1, 8, 1]), squared_error, sgd(rate), data, key=key, **sizes)
+    >>> keys = jax.random.split(jax.random.key(0), 3)
+    >>> found = sweep(run, {"rate": [0.001, 0.1, 1e6], "key": keys})
+    >>> _, history = found.results
+    >>> history["cost"].shape
+    (3, 3, 20)
+    >>> found.diverged.all(axis=1).tolist()
+    [False, False, True]
+    >>> best = found.best(history["cost"][..., -1])
+    >>> round(float(best.hyperparameters["rate"]), 3)
+    0.1
+    """
+    values = _values(run, grid)
+    lengths = [len(value) for value in values.values()]
+    if zipped and len(set(lengths)) > 1:
+        raise ValueError(
+            "sweep: expected as many values for every hyperparameter when zipped. Received: "
+            + ", ".join(f"{name} {len(value)}" for name, value in values.items())
+        )
+    shape = tuple(lengths[:1] if zipped else lengths)
+    members = math.prod(shape)
+    _check_run(run, values)
+    devices = jax.local_devices()
+    workers = _cores() if devices[0].platform == "cpu" and len(devices) == 1 else 1
+    budget = _free(devices[0]) / 2 if memory is None else memory
+    program, chunk = _program(run, values, zipped, shape, devices, workers, budget)
+    results, done, diverged = _chunks(program, chunk, members, workers, progress)
+
+    def in_grid(leaf: Any) -> Any:
+        return leaf.reshape(*shape, *leaf.shape[1:])
+
+    return Sweep(values, zipped, jax.tree.map(in_grid, results), in_grid(done), in_grid(diverged))
+
+
+def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
+    """The grid as arrays; names are checked against what `run` takes."""
+    if not isinstance(grid, Mapping) or not grid:
+        raise TypeError(
+            "sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}. "
+            f"Received: {checks.describe(grid)}"
+        )
+    parameters = inspect.signature(run).parameters.values()
+    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes, takes_any = [p.name for p in named], any(p.kind is p.VAR_KEYWORD for p in parameters)
+    needs = [p.name for p in named if p.default is p.empty]
+    unknown = [] if takes_any else [name for name in grid if name not in takes]
+    missing = [name for name in needs if name not in grid]
+    if unknown or missing:
+        wrong = f"{unknown[0]!r}, which it does not take" if unknown else f"no {missing[0]!r}"
+        raise ValueError(
+            f"sweep: expected a grid of the arguments of run, {', '.join(takes)}. Received: {wrong}"
+        )
+    return {name: _array(name, value) for name, value in grid.items()}
+
+
+def _array(name: str, value: Any) -> Array:
+    try:
+        array = value if isinstance(value, jax.Array) else jnp.asarray(np.asarray(value))
+    except (TypeError, ValueError):
+        array = None
+    if array is None or array.ndim == 0 or len(array) == 0:
+        raise ValueError(
+            f"sweep: expected at least one number or key for {name!r}. "
+            f"Received: {checks.describe(value)}"
+        )
+    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
+        raise ValueError(f"sweep: expected finite values for {name!r}. Received: {value}")
+    return array
+
+
+def _check_run(run: Callable[..., Any], values: Values) -> None:
+    """Traces one run, whose hyperparameters have no values yet."""
+    try:
+        jax.eval_shape(lambda values: run(**values), {n: v[0] for n, v in values.items()})
+    except TypeError as error:
+        if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
+            error
+        ):
+            raise
+        raise TypeError(
+            "sweep: expected a run that is one program for all hyperparameters, so that none may "
+            f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
+        ) from error
+
+
+_LARGEST_CHUNK = 4096
+Program = Callable[[Int[Array, ""]], tuple[PyTree, Array]]
+
+
+def _program(
+    run: Callable[..., PyTree],
+    values: Values,
+    zipped: bool,
+    shape: tuple[int, ...],
+    devices: Sequence[jax.Device],
+    workers: int,
+    budget: float,
+) -> tuple[Program, int]:
+    """The compiled `program(start)` of the members from `start` on, and how many those are."""
+    members = math.prod(shape)
+
+    def one(member: Int[Array, ""]) -> tuple[PyTree, Array]:
+        places = jnp.unravel_index(member, shape)
+        at = places * len(values) if zipped else places
+        chosen = zip(values.items(), at, strict=True)
+        results = run(**{name: value[i] for (name, value), i in chosen})
+        return results, _is_finite(results)
+
+    mesh = Mesh(np.array(devices), ("members",))
+    split = PartitionSpec("members")
+    side_by_side = jax.shard_map(
+        jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+    )
+
+    def compiled(chunk: int) -> Any:
+        def program(start: Int[Array, ""]) -> tuple[PyTree, Array]:
+            return side_by_side(
+                jnp.minimum(start + jnp.arange(chunk, dtype=jnp.int32), members - 1)
+            )
+
+        return jax.jit(program).lower(jnp.zeros((), jnp.int32)).compile()
+
+    chunk = min(-(-members // workers), _LARGEST_CHUNK)
+    chunk = -(-chunk // len(devices)) * len(devices)
+    program = compiled(chunk)
+    taken = _bytes(program) * workers
+    if taken > budget:
+        fitting = int(chunk * budget / taken) // len(devices) * len(devices)
+        chunk = max(fitting, len(devices))
+        program = compiled(chunk)
+    return program, chunk
+
+
+def _is_finite(results: PyTree) -> Bool[Array, ""]:
+    leaves = [leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not _is_key(leaf)]
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return functools.reduce(
+        jnp.logical_and, [jnp.isfinite(f).all() for f in floats], jnp.array(True)
+    )
+
+
+def _is_key(leaf: Any) -> bool:
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _bytes(program: Any) -> int:
+    """What one device takes to run it."""
+    memory = program.memory_analysis()
+    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
+
+
+def _free(device: jax.Device) -> float:
+    """Bytes of memory that are free."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        return float(stats["bytes_limit"] - stats["bytes_in_use"])
+    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _plain(tree: PyTree) -> PyTree:
+    """Keys as their bits, which NumPy can hold."""
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+
+
+def _chunks(
+    program: Program, chunk: int, members: int, workers: int, progress: bool
+) -> tuple[PyTree, np.ndarray, np.ndarray]:
+    """Results of all members, which were made, and which are not finite."""
+    done, diverged = np.zeros(members, bool), np.zeros(members, bool)
+    results: PyTree = None
+    starts = iter(range(0, members, chunk))
+    with (
+        bar_of(members, "run", progress) as bar,
+        noted_interrupts("sweep") as interrupted,
+        ThreadPoolExecutor(workers) as pool,
+    ):
+
+        def one(start: int) -> Any:
+            return jax.device_get(_plain(program(jnp.array(start, jnp.int32))))
+
+        def started() -> Iterator[tuple[int, Future[Any]]]:
+            for start in itertools.islice(starts, 0 if interrupted() else 1):
+                yield start, pool.submit(one, start)
+
+        under_way = [pair for _ in range(workers) for pair in started()]
+        while under_way:
+            start, future = under_way.pop(0)
+            rows = slice(start, min(start + chunk, members))
+            part, finite = future.result()
+            under_way += started()
+            if results is None:
+                results = jax.tree.map(
+                    lambda leaf: np.zeros((members, *leaf.shape[1:]), leaf.dtype), part
+                )
+            size = rows.stop - rows.start
+            for whole, leaf in zip(jax.tree.leaves(results), jax.tree.leaves(part), strict=True):
+                whole[rows] = leaf[:size]
+            done[rows], diverged[rows] = True, ~finite[:size]
+            bar.update(size)
+    return results, done, diverged
