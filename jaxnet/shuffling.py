@@ -32,7 +32,7 @@ def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array
     True
     """
     if rows <= _FEW_ROWS:
-        return jax.random.permutation(jax.random.fold_in(key, epoch), rows)
+        return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), rows)
     lefts = math.isqrt(rows - 1) + 1
     rights = -(-rows // lefts)
     words = jnp.arange(lefts * rights, dtype=jnp.uint32)
@@ -48,6 +48,8 @@ def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array
 
     (left, right), _ = jax.lax.scan(one_round, (left, right), _round_keys(key, epoch))
     enciphered = (right * np.uint32(lefts) + left).astype(jnp.int32)
+    if lefts * rights == rows:
+        return enciphered
     return jax.lax.while_loop(
         lambda order: (order >= rows).any(),
         lambda order: jnp.where(order >= rows, enciphered[order], order),
@@ -58,7 +60,7 @@ def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array
 def _round_keys(key: Key[Array, ""], epoch: Int[Array, ""]) -> UInt32[Array, "rounds 2"]:
     """Numbers that each depend on all of the key and on the epoch.
 
-    Hashed, since `fold_in` takes as long as all else here together.
+    Hashed, since `fold_in` takes as long, to run and to compile, as all else here together.
     """
     numbers = jnp.arange(2 * _ROUNDS, dtype=jnp.uint32)
     for word in (*jax.random.key_data(key), epoch.astype(jnp.uint32)):

@@ -10,7 +10,7 @@ import inspect
 import itertools
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -23,6 +23,7 @@ from jaxtyping import Array, Bool, Int, PyTree
 
 from jaxnet import checks
 from jaxnet.progress import bar_of, noted_interrupts
+from jaxnet.statics import Static
 
 __all__ = ["Member", "Sweep", "sweep"]
 
@@ -91,9 +92,9 @@ class Sweep(NamedTuple):
         return self.member(*(int(i) for i in np.unravel_index(ranked.argmin(), array.shape)))
 
     def table(self) -> Any:
-        """A `pandas.DataFrame` with a row for each run: hyperparameters, and results of one number.
+        """A `pandas.DataFrame` with a row for each run: hyperparameters and results of one number.
 
-        Keys, and results that are arrays, are left out.
+        Keys and arrays are left out.
         """
         import pandas
 
@@ -101,10 +102,10 @@ class Sweep(NamedTuple):
         places = np.unravel_index(np.arange(size), shape)
         columns = {}
         for axis, (name, values) in enumerate(self.grid.items()):
-            if not _is_key(values):
+            if values.ndim == 1 and not _is_key(values):
                 columns[name] = np.asarray(values)[places[0 if self.zipped else axis]]
         for path, leaf in checks.named_leaves(self.results).items():
-            if leaf.shape == shape and not _is_key(leaf):
+            if leaf.shape == shape:
                 columns[path or "result"] = np.asarray(leaf).reshape(size)
         columns |= {"done": self.done.reshape(size), "diverged": self.diverged.reshape(size)}
         return pandas.DataFrame(columns)
@@ -122,7 +123,8 @@ def sweep(
 
     Args:
         run: a pure function of named hyperparameters, each of which it is given as a traced scalar
-            or key; typically a call of `train`. It returns any tree of arrays.
+            or key; typically a call of `train`. It returns any tree of arrays; of keys the results
+            hold the bits.
         grid: for each name its values: numbers, an array whose first axis they lie along, or keys.
         zipped: whether to take the first value of each, then the second, and so on, in place of
             every combination.
@@ -132,7 +134,8 @@ def sweep(
 
     Every run is what a call of `run` alone gives, but for the order of sums: to 1e-12 in float64.
     One that diverges harms no other. Ctrl-C ends the sweep after the chunks that are under way,
-    and what there is is returned; pressed twice, it interrupts like anywhere else.
+    and what there is is returned; pressed twice, it interrupts like anywhere else. Called again
+    with the same `run` and as many values, it compiles nothing.
 
     Raises:
         TypeError, ValueError: a grid that is empty, unequal when zipped, or has a name that `run`
@@ -155,6 +158,8 @@ def sweep(
     >>> round(float(best.hyperparameters["rate"]), 3)
     0.1
     """
+    if memory is not None:
+        checks.number("sweep", "memory", memory, 1)
     values = _values(run, grid)
     lengths = [len(value) for value in values.values()]
     if zipped and len(set(lengths)) > 1:
@@ -164,11 +169,8 @@ def sweep(
         )
     shape = tuple(lengths[:1] if zipped else lengths)
     members = math.prod(shape)
-    _check_run(run, values)
-    devices = jax.local_devices()
-    workers = _cores() if devices[0].platform == "cpu" and len(devices) == 1 else 1
-    budget = _free(devices[0]) / 2 if memory is None else memory
-    program, chunk = _program(run, values, zipped, shape, devices, workers, budget)
+    budget = _free(jax.local_devices()[0]) / 2 if memory is None else memory
+    program, chunk, workers = _program(run, values, zipped, shape, budget)
     results, done, diverged = _chunks(program, chunk, members, workers, progress)
 
     def in_grid(leaf: Any) -> Any:
@@ -213,10 +215,64 @@ def _array(name: str, value: Any) -> Array:
     return array
 
 
-def _check_run(run: Callable[..., Any], values: Values) -> None:
-    """Traces one run, whose hyperparameters have no values yet."""
+_LARGEST_CHUNK = 4096
+
+
+def _program(
+    run: Callable[..., PyTree], values: Values, zipped: bool, shape: tuple[int, ...], budget: float
+) -> tuple[Callable[[Array], tuple[PyTree, Array]], int, int]:
+    """The compiled `program(start)`, how many members it takes, and how many run side by side."""
+    devices = tuple(jax.local_devices())
+    alone = devices[0].platform == "cpu" and len(devices) == 1
+    workers = _cores() if alone else 1
+    types = tuple((value.shape, value.dtype) for value in values.values())
+    precision = jnp.result_type(float)  # float64 is another program
+    call = Static(run), tuple(values), types, zipped, shape, devices, precision
+
+    def of_whole_devices(chunk: int) -> int:
+        return max(chunk // len(devices), 1) * len(devices)
+
+    share = -(-math.prod(shape) // workers)
+    chunk = of_whole_devices(min(share + len(devices) - 1, _LARGEST_CHUNK))
+    program = _compiled(*call, chunk)
+    taken = _bytes(program) * workers
+    if taken > budget:
+        chunk = of_whole_devices(int(chunk * budget / taken))
+        program = _compiled(*call, chunk)
+    return functools.partial(program, tuple(values.values())), chunk, workers
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(
+    run: Static[Callable[..., PyTree]],
+    names: tuple[str, ...],
+    types: tuple[Any, ...],
+    zipped: bool,
+    shape: tuple[int, ...],
+    devices: tuple[jax.Device, ...],
+    precision: Any,
+    chunk: int,
+) -> Any:
+    """`program(values, start)`: so many members from `start` on, the last one again beyond it."""
+    mesh, split = Mesh(np.array(devices), ("members",)), PartitionSpec("members")
+
+    def program(values: tuple[Array, ...], start: Int[Array, ""]) -> tuple[PyTree, Array]:
+        def one(member: Int[Array, ""]) -> tuple[PyTree, Array]:
+            places = jnp.unravel_index(member, shape)
+            at = places * len(names) if zipped else places
+            chosen = [value[i] for value, i in zip(values, at, strict=True)]
+            results = run.value(**dict(zip(names, chosen, strict=True)))
+            return results, _is_finite(results)
+
+        members = start + jnp.arange(chunk, dtype=jnp.int32)
+        side_by_side = jax.shard_map(
+            jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
+        )
+        return side_by_side(jnp.minimum(members, math.prod(shape) - 1))
+
+    values = tuple(jax.ShapeDtypeStruct(*kind) for kind in types)
     try:
-        jax.eval_shape(lambda values: run(**values), {n: v[0] for n, v in values.items()})
+        lowered = jax.jit(program).lower(values, jax.ShapeDtypeStruct((), jnp.int32))
     except TypeError as error:
         if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
             error
@@ -226,54 +282,7 @@ def _check_run(run: Callable[..., Any], values: Values) -> None:
             "sweep: expected a run that is one program for all hyperparameters, so that none may "
             f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
         ) from error
-
-
-_LARGEST_CHUNK = 4096
-Program = Callable[[Int[Array, ""]], tuple[PyTree, Array]]
-
-
-def _program(
-    run: Callable[..., PyTree],
-    values: Values,
-    zipped: bool,
-    shape: tuple[int, ...],
-    devices: Sequence[jax.Device],
-    workers: int,
-    budget: float,
-) -> tuple[Program, int]:
-    """The compiled `program(start)` of the members from `start` on, and how many those are."""
-    members = math.prod(shape)
-
-    def one(member: Int[Array, ""]) -> tuple[PyTree, Array]:
-        places = jnp.unravel_index(member, shape)
-        at = places * len(values) if zipped else places
-        chosen = zip(values.items(), at, strict=True)
-        results = run(**{name: value[i] for (name, value), i in chosen})
-        return results, _is_finite(results)
-
-    mesh = Mesh(np.array(devices), ("members",))
-    split = PartitionSpec("members")
-    side_by_side = jax.shard_map(
-        jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-    )
-
-    def compiled(chunk: int) -> Any:
-        def program(start: Int[Array, ""]) -> tuple[PyTree, Array]:
-            return side_by_side(
-                jnp.minimum(start + jnp.arange(chunk, dtype=jnp.int32), members - 1)
-            )
-
-        return jax.jit(program).lower(jnp.zeros((), jnp.int32)).compile()
-
-    chunk = min(-(-members // workers), _LARGEST_CHUNK)
-    chunk = -(-chunk // len(devices)) * len(devices)
-    program = compiled(chunk)
-    taken = _bytes(program) * workers
-    if taken > budget:
-        fitting = int(chunk * budget / taken) // len(devices) * len(devices)
-        chunk = max(fitting, len(devices))
-        program = compiled(chunk)
-    return program, chunk
+    return lowered.compile()
 
 
 def _is_finite(results: PyTree) -> Bool[Array, ""]:
@@ -299,7 +308,9 @@ def _free(device: jax.Device) -> float:
     stats = device.memory_stats() if device.platform != "cpu" else None
     if stats:
         return float(stats["bytes_limit"] - stats["bytes_in_use"])
-    return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    return 2.0**32  # where the system does not say
 
 
 def _cores() -> int:
@@ -313,7 +324,11 @@ def _plain(tree: PyTree) -> PyTree:
 
 
 def _chunks(
-    program: Program, chunk: int, members: int, workers: int, progress: bool
+    program: Callable[[Array], tuple[PyTree, Array]],
+    chunk: int,
+    members: int,
+    workers: int,
+    progress: bool,
 ) -> tuple[PyTree, np.ndarray, np.ndarray]:
     """Results of all members, which were made, and which are not finite."""
     done, diverged = np.zeros(members, bool), np.zeros(members, bool)

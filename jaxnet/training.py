@@ -134,12 +134,12 @@ def make_epoch(
     examples = len(data.inputs)
     batch_size = batch_size or examples
     steps = -(-examples // batch_size)
-    order_key, noise_key = jax.random.fold_in(key, 1), jax.random.fold_in(key, 2)
+    noise_key = jax.random.fold_in(key, 2)
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
 
     def batches(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
-        order = shuffled(order_key, epoch, examples)
+        order = shuffled(key, epoch, examples)
         rows = jnp.pad(order, (0, steps * batch_size - examples)).reshape(steps, batch_size)
         real = jnp.arange(steps * batch_size).reshape(steps, batch_size) < examples
         return rows, real

@@ -1,5 +1,6 @@
 """The scripts where they must fail: one sentence, and nothing left that breaks the next try."""
 
+import importlib.util
 import json
 import os
 import shutil
@@ -141,3 +142,24 @@ def test_unknown_names(name: str) -> None:
     result = program(name, "adma")
     assert result.returncode == 2
     assert "adma" in result.stderr.splitlines()[-1]
+
+
+def test_benchmark(tmp_path: Path) -> None:
+    """One workload, with one contender that cannot be: it is reported, not dropped."""
+    path = tmp_path / "result.json"
+    names = "jaxnet train,limit,no-such-library"
+    result = program("benchmark.py", "--quick", "--only", "W1", "--contenders", names)
+    assert result.returncode == 2
+    assert "no-such-library" in result.stderr
+
+    arguments = ["--quick", "--only", "W1", "--contenders", "jaxnet train,limit,PyTorch fused"]
+    result = program("benchmark.py", *arguments, "--json", str(path))
+    (workload,) = json.loads(path.read_text())["workloads"]
+    contenders = workload["contenders"]
+    assert contenders["limit"]["ratio"] == 1
+    assert contenders["jaxnet train"]["ratio"] > 0
+    costs = [contenders[name]["final_cost"] for name in ("jaxnet train", "limit")]
+    assert abs(costs[0] - costs[1]) < 0.05
+    if importlib.util.find_spec("torch") is None:
+        assert "torch" in contenders["PyTorch fused"]["failed"]
+        assert "failed" in result.stdout

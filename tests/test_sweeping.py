@@ -1,6 +1,7 @@
 """Sweeping: each run is its own single run, and what goes wrong in one stays there."""
 
 import functools
+import itertools
 import os
 import subprocess
 import sys
@@ -138,6 +139,7 @@ def test_values_may_be_arrays():
     vectors = np.arange(6.0).reshape(3, 2)
     found = jaxnet.sweep(lambda v: v.sum(), {"v": vectors})
     np.testing.assert_array_equal(found.results, vectors.sum(1))
+    assert list(found.table().columns) == ["result", "done", "diverged"]
 
 
 def test_table():
@@ -173,14 +175,16 @@ def test_chunks_fit_the_memory(monkeypatch):
 
 
 def test_compiles_once():
-    traces = []
+    traces = itertools.count()
 
     def counted(a):
-        traces.append(a)
+        next(traces)
         return a + 1
 
     found = jaxnet.sweep(counted, {"a": np.arange(10_000.0)})
-    assert len(traces) == 2  # to check, and to compile
+    again = jaxnet.sweep(counted, {"a": np.arange(10_000.0) + 1})
+    assert next(traces) == 1
+    np.testing.assert_array_equal(again.results, found.results + 1)
     np.testing.assert_array_equal(found.results, np.arange(1, 10_001))
 
 
@@ -275,6 +279,11 @@ def sized(n):
             lambda: jaxnet.sweep(polynomial, {"a": [1.0, np.nan], "b": [1.0]}),
             ValueError,
             ["finite values for 'a'"],
+        ),
+        (
+            lambda: jaxnet.sweep(polynomial, {"a": [1.0], "b": [1.0]}, memory=0),
+            ValueError,
+            ["memory of at least 1"],
         ),
         (lambda: jaxnet.sweep(branching, {"a": [1.0]}), TypeError, ["decide a shape or a branch"]),
         (lambda: jaxnet.sweep(sized, {"n": [1, 2]}), TypeError, ["decide a shape or a branch"]),
