@@ -156,7 +156,7 @@ def run_lockstep(
     """What both make of the gradients on the reference's way, as long as that stays finite."""
     with _precision(dtype):
         start, gradients = cast(problem, dtype)
-        trajectory = _run(reference, start, gradients, jnp.arange(steps))
+        trajectory = _run(reference, start, gradients, jnp.arange(steps, dtype=jnp.int32))
         replays = [_replay(optimizer, trajectory) for optimizer in (candidate, reference)]
         (ours, our_state), (theirs, their_state) = (tuple(map(_floats, r)) for r in replays)
         finite = np.ones(steps, bool)
@@ -254,8 +254,9 @@ def free_runs(
     """The candidate's distance from the reference, and that of the reference moved by one unit."""
     start, gradients = cast(problem, "float32")
     moved = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
+    numbers = jnp.arange(steps, dtype=jnp.int32)
     cases = [(reference, start), (candidate, start), (reference, moved)]
-    ends = [_floats(_run(rule, at, gradients, jnp.arange(steps)).after) for rule, at in cases]
+    ends = [_floats(_run(rule, at, gradients, numbers).after) for rule, at in cases]
 
     def distance(ours: Leaves) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):

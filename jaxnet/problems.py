@@ -142,7 +142,7 @@ def _network(numbers: _Numbers, parameters: Parameters, step: Int[Array, ""]) ->
 
     It has a hidden layer, and out of that the same weights, transposed.
     """
-    rows = (step * _BATCH + jnp.arange(_BATCH)) % _EXAMPLES
+    rows = (step * _BATCH + jnp.arange(_BATCH, dtype=jnp.int32)) % _EXAMPLES
     inputs, labels = jnp.asarray(numbers.inputs)[rows], jnp.asarray(numbers.labels)[rows]
 
     def cost(parameters: Parameters) -> Array:
