@@ -43,11 +43,13 @@ def found(tables: dict[str, Table]) -> tuple[str, ...]:
     ('every update is -1 times the reference: the sign (on bowl)',)
     """
     shown: dict[str, list[str]] = {}
+    particular = set()
     for problem, table in tables.items():
         for pattern in (*_COMMON, *_PARTICULAR):
             for text in pattern(table):
                 shown.setdefault(text, []).append(problem)
-    particular = {text for table in tables.values() for p in _PARTICULAR for text in p(table)}
+                if pattern in _PARTICULAR:
+                    particular.add(text)
     told = [t for t in shown if t in particular or 2 * len(shown[t]) >= len(tables)]
     told.sort(key=lambda text: -len(shown[text]))
     return tuple(f"{text} (on {_listed(shown[text], len(tables))})" for text in told)
