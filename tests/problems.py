@@ -90,3 +90,16 @@ def run_plainly(script: str) -> str:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+PRESS_CTRL_C = """
+import os, signal, threading, time
+def press_ctrl_c(seconds):
+    '''That long after the call has begun to listen for it.'''
+    def press():
+        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            time.sleep(0.01)
+        time.sleep(seconds)
+        os.kill(os.getpid(), signal.SIGINT)
+    threading.Thread(target=press).start()
+"""

@@ -253,19 +253,15 @@ def test_digits_within_a_few_seconds_of_training():
 def test_ctrl_c_in_a_real_process():
     """A script that is interrupted while the program runs, not between two epochs."""
     script = """
-import os, signal, threading, time, jax, jaxnet, numpy as np
-def press():
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        time.sleep(0.1)
-    time.sleep(3)
-    os.kill(os.getpid(), signal.SIGINT)
+import jax, jaxnet, numpy as np
 data = np.ones((2000, 50), np.float32), np.zeros(2000, np.int32)
 arguments = jaxnet.mlp([50, 200, 3]), jaxnet.softmax_cross_entropy, jaxnet.adam(1e-3), data
-threading.Thread(target=press).start()
+press_ctrl_c(3)
 run = jaxnet.fit(*arguments, key=jax.random.key(0), epochs=10**6, batch_size=10)
 print(run.stopped, len(run.history["cost"]) > 0, bool(np.isfinite(run.parameters[0].biases).all()))
 """
-    assert problems.run_plainly(script).split() == ["interrupted", "True", "True"]
+    printed = problems.run_plainly(problems.PRESS_CTRL_C + script)
+    assert printed.split() == ["interrupted", "True", "True"]
 
 
 NOT_NUMBERS = pandas.DataFrame({"weight": [150.0, 120.0], "colour": ["red", "green"]})

@@ -219,21 +219,17 @@ print(len(jax.devices()), hash(found.results[1]["cost"].tobytes()))
 
 def test_ctrl_c_keeps_the_finished_chunks():
     script = """
-import os, signal, threading, time, jax, jax.numpy as jnp, jaxnet, numpy as np
-def press():
-    while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        time.sleep(0.01)
-    time.sleep(1)
-    os.kill(os.getpid(), signal.SIGINT)
+import jax, jax.numpy as jnp, jaxnet, numpy as np
 def slow(a):
     return jax.lax.fori_loop(0, 30_000, lambda i, x: jnp.sin(x) + a, a)
-threading.Thread(target=press).start()
+press_ctrl_c(1)
 found = jaxnet.sweep(slow, {"a": np.linspace(1, 2, 100_000)}, memory=4000)
 done = found.done.sum()
 print(0 < done < 100_000, bool(found.done[:done].all()), bool((found.results[:done] != 0).all()),
       bool((found.results[done:] == 0).all()))
 """
-    assert problems.run_plainly(script).split() == ["True"] * 4
+    printed = problems.run_plainly(problems.PRESS_CTRL_C + script)
+    assert printed.split() == ["True"] * 4
 
 
 def branching(a):
