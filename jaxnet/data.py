@@ -7,7 +7,6 @@ JAX's own arrays stay as they are.
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Num
 
@@ -116,4 +115,6 @@ def as_array(
             f"{function}: expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
         )
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        return jnp.asarray(array.astype(dtype, copy=False))
+        array = array.astype(dtype, copy=False)
+    # jnp.asarray would copy it twice; waiting for the copy lets the caller overwrite its own.
+    return jax.block_until_ready(jax.device_put(array, may_alias=False))

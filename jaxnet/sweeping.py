@@ -234,11 +234,10 @@ def _program(
 
     share = -(-math.prod(shape) // workers)
     chunk = of_whole_devices(min(share + len(devices) - 1, _LARGEST_CHUNK))
-    program = _compiled(*call, chunk)
-    taken = _bytes(program) * workers
-    if taken > budget:
-        chunk = of_whole_devices(int(chunk * budget / taken))
-        program = _compiled(*call, chunk)
+    program, taken = _compiled(*call, chunk)
+    if taken * workers > budget:
+        chunk = of_whole_devices(int(chunk * budget / (taken * workers)))
+        program, _ = _compiled(*call, chunk)
     return functools.partial(program, tuple(values.values())), chunk, workers
 
 
@@ -252,8 +251,11 @@ def _compiled(
     devices: tuple[jax.Device, ...],
     precision: Any,
     chunk: int,
-) -> Any:
-    """`program(values, start)`: so many members from `start` on, the last one again beyond it."""
+) -> tuple[Any, int]:
+    """`program(values, start)`, and the bytes that one device takes to run it.
+
+    It runs so many members from `start` on, the last one again beyond it.
+    """
     mesh, split = Mesh(np.array(devices), ("members",)), PartitionSpec("members")
 
     def program(values: tuple[Array, ...], start: Int[Array, ""]) -> tuple[PyTree, Array]:
@@ -282,7 +284,9 @@ def _compiled(
             "sweep: expected a run that is one program for all hyperparameters, so that none may "
             f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
         ) from error
-    return lowered.compile()
+    compiled = lowered.compile()
+    memory = compiled.memory_analysis()
+    return compiled, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 
 def _is_finite(results: PyTree) -> Bool[Array, ""]:
@@ -295,12 +299,6 @@ def _is_finite(results: PyTree) -> Bool[Array, ""]:
 
 def _is_key(leaf: Any) -> bool:
     return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _bytes(program: Any) -> int:
-    """What one device takes to run it."""
-    memory = program.memory_analysis()
-    return int(memory.temp_size_in_bytes + memory.output_size_in_bytes)
 
 
 def _free(device: jax.Device) -> float:
