@@ -9,6 +9,7 @@ as well: `Network(init, apply)`.
 
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -148,7 +149,7 @@ def dropout(rate: float) -> Network:
         if key is None:
             return x
         checks.key("dropout", key)
-        kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+        kept = jax.random.bernoulli(key, 1 - rate, (x.size,)).reshape(x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
     return Network(lambda key: (), apply, name=f"dropout({rate})")
@@ -322,9 +323,25 @@ def mlp(
     return serial(*layers, compute_dtype=compute_dtype)
 
 
-_he = jax.nn.initializers.he_normal()
-_lecun = jax.nn.initializers.lecun_normal()
-_glorot = jax.nn.initializers.glorot_normal()
+def _scaled_normal(variance: Callable[[int, int], float]) -> Initializer:
+    """Of a variance given the widths, cut off at two deviations: `jax.nn.initializers`' numbers.
+
+    They are drawn in one row, which compiles in a quarter of the time that a matrix takes.
+    """
+
+    def draw(key: Key[Array, ""], shape: Sequence[int], dtype: Any) -> Float[Array, "..."]:
+        numbers = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype)
+        deviation = jnp.sqrt(jnp.array(variance(*shape), dtype))
+        return numbers.reshape(shape) * (deviation / jnp.array(_DEVIATION_WHEN_CUT_OFF, dtype))
+
+    return draw
+
+
+_DEVIATION_WHEN_CUT_OFF = 0.87962566103423978  # of a standard normal number
+
+_he = _scaled_normal(lambda inputs, outputs: 2 / inputs)
+_lecun = _scaled_normal(lambda inputs, outputs: 1 / inputs)
+_glorot = _scaled_normal(lambda inputs, outputs: 2 / (inputs + outputs))
 _RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "silu")
 
 

@@ -6,6 +6,7 @@ sends each to another, none to the same, all independently of each other and wit
 """
 
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -35,26 +36,23 @@ def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array
         return jax.random.permutation(jax.random.fold_in(jax.random.fold_in(key, 1), epoch), rows)
     lefts = math.isqrt(rows - 1) + 1
     rights = -(-rows // lefts)
-    words = jnp.arange(lefts * rights, dtype=jnp.uint32)
-    left, right = words % np.uint32(lefts), words // np.uint32(lefts)
+    size = lefts * rights
 
-    def one_round(
-        pair: tuple[Words, Words], keys: UInt32[Array, "2"]
-    ) -> tuple[tuple[Words, Words], None]:
-        left, right = pair
+    def one_round(words: Words, keys: UInt32[Array, "2"]) -> tuple[Words, None]:
+        right, left = jnp.divmod(words, np.uint32(lefts))
         left = (left + _hashed(right + keys[0]) % np.uint32(lefts)) % np.uint32(lefts)
         right = (right + _hashed(left + keys[1]) % np.uint32(rights)) % np.uint32(rights)
-        return (left, right), None
+        return right * np.uint32(lefts) + left, None
 
-    (left, right), _ = jax.lax.scan(one_round, (left, right), _round_keys(key, epoch))
-    enciphered = (right * np.uint32(lefts) + left).astype(jnp.int32)
-    if lefts * rights == rows:
-        return enciphered
-    return jax.lax.while_loop(
-        lambda order: (order >= rows).any(),
-        lambda order: jnp.where(order >= rows, enciphered[order], order),
-        enciphered[:rows],
-    )
+    words = jnp.arange(size, dtype=jnp.uint32)
+    words, _ = jax.lax.scan(one_round, words, _round_keys(key, epoch))
+
+    def walk(_: Any, walked: Words) -> Words:
+        return jnp.where(walked >= rows, walked[walked], walked)
+
+    # Each walk goes twice as far as the one before; among `size - rows` words it cannot get lost.
+    words = jax.lax.fori_loop(0, (size - rows).bit_length(), walk, words)
+    return words[:rows].astype(jnp.int32)
 
 
 def _round_keys(key: Key[Array, ""], epoch: Int[Array, ""]) -> UInt32[Array, "rounds 2"]:

@@ -285,7 +285,7 @@ def _compiled(
             f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
         ) from error
     compiled = lowered.compile()
-    memory = compiled.memory_analysis()
+    memory: Any = compiled.memory_analysis()
     return compiled, memory.temp_size_in_bytes + memory.output_size_in_bytes
 
 

@@ -56,6 +56,20 @@ def test_variance_of_the_initial_weights(activation, variance):
     np.testing.assert_array_equal(biases, 0)
 
 
+@pytest.mark.parametrize(
+    ("activation", "reference"),
+    [
+        (jaxnet.relu, jax.nn.initializers.he_normal()),
+        (jaxnet.selu, jax.nn.initializers.lecun_normal()),
+        (jaxnet.tanh, jax.nn.initializers.glorot_normal()),
+    ],
+)
+@pytest.mark.parametrize("widths", [(1, 1), (64, 10), (17, 9)])
+def test_initial_weights_are_those_of_jax_initializers(activation, reference, widths):
+    weights = jaxnet.dense(*widths, activation).init(key()).weights
+    np.testing.assert_array_equal(weights, reference(key(), widths))
+
+
 def test_deep_relu_network_keeps_the_size_of_its_activations():
     """He's point: with his initialisation the mean square stays; with Glorot's it halves."""
     depth, width = 20, 512
