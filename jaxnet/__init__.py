@@ -73,7 +73,17 @@ from jaxnet.training import (
     make_step,
     train,
 )
+from jaxnet.checkpoints import (
+    DamagedFileError,
+    load,
+    load_metadata,
+    save,
+)
+from jaxnet.failures import (
+    Failure,
+)
 from jaxnet.fitting import (
+    CheckpointWarning,
     Fit,
     NonFiniteCostError,
     fit,
@@ -155,6 +165,12 @@ __all__ = [
     "make_step",
     "predict",
     "train",
+    "DamagedFileError",
+    "load",
+    "load_metadata",
+    "save",
+    "Failure",
+    "CheckpointWarning",
     "Fit",
     "NonFiniteCostError",
     "fit",

@@ -5,6 +5,7 @@ its values is checked where they are at hand, and passed over under `jit`.
 """
 
 import math
+import os
 from typing import Any
 
 import jax
@@ -112,6 +113,15 @@ def whole_number(function: str, name: str, value: Any, low: int, high: int | Non
     if value < low or (high is not None and value > high):
         end = "" if high is None else f" and at most {high}"
         raise ValueError(f"{function}: expected {name} of at least {low}{end}. Received: {value}")
+
+
+def path(function: str, name: str, value: Any) -> None:
+    """Where a file or a folder is; a number would be that of an open file."""
+    if not isinstance(value, (str, os.PathLike)):
+        raise TypeError(
+            f"{function}: expected {name} as a string or a pathlib.Path. "
+            f"Received: {describe(value)}"
+        )
 
 
 def key(function: str, value: Any) -> None:

@@ -1,15 +1,20 @@
 """Fitting: the host's side of a training run.
 
 `fit` checks its arguments, compiles one program and calls it for a stretch of epochs at a time. In
-between it looks in: it moves the progress bar, and it stops for a key press, for a cost that is
-not finite, or for a validation cost that no longer falls. The epochs themselves are `training`'s,
-and the device is not kept waiting for more than a glance a few times a second.
+between it looks in: it moves the progress bar, saves the run, and stops for a key press, for a cost
+that is not finite, or for a validation cost that no longer falls. The epochs themselves are
+`training`'s, and the device is not kept waiting for more than a glance a few times a second.
 """
 
+import contextlib
+import datetime
 import functools
 import hashlib
 import math
+import os
+import signal
 import time
+import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -22,13 +27,16 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
 from jaxnet.data import Data, DataLike, check_batch_size, check_data, check_values
+from jaxnet.descriptions import described
 from jaxnet.evaluation import Measure, check_measures, named_measures
+from jaxnet.failures import Failure, first_failure
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts
+from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.statics import Static
 from jaxnet.training import TrainState, epochs_done, make_epoch, starting_state, with_best
 
-__all__ = ["Fit", "NonFiniteCostError", "fit"]
+__all__ = ["CheckpointWarning", "Fit", "NonFiniteCostError", "fit"]
 
 History = dict[str, np.ndarray]
 OnEpoch = Callable[[int, dict[str, float], TrainState], bool | None]
@@ -55,12 +63,19 @@ class Fit(NamedTuple):
 
 
 class NonFiniteCostError(FloatingPointError):
-    """A cost was infinite or NaN. `fit` is the run up to and with that epoch, as a `Fit`."""
+    """A cost was infinite or NaN.
 
-    def __init__(self, message: str, fit: Fit) -> None:
-        """The message, and the run so far."""
+    Attributes:
+        fit: the run up to the end of the epoch before, as a `Fit`.
+        epoch: the one in which it happened, counting from 1.
+        failure: where the first value that is not finite appeared, as a `Failure`, or None if it
+            did not when that epoch was made again step by step.
+    """
+
+    def __init__(self, message: str, fit: Fit, epoch: int, failure: Failure | None) -> None:
+        """The message, and what there is to go on from."""
         super().__init__(message)
-        self.fit = fit
+        self.fit, self.epoch, self.failure = fit, epoch, failure
 
 
 def fit(
@@ -78,8 +93,11 @@ def fit(
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
     state: TrainState | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
+    keep: int = 3,
+    save_every: Every = datetime.timedelta(seconds=30),
 ) -> Fit:
-    """Trains a network: `jaxnet.train`, with a progress bar, checks, early stopping and Ctrl-C.
+    """Trains a network: `jaxnet.train`, with a progress bar, checks, early stopping, checkpoints.
 
     Args:
         network, loss, optimizer, key, epochs, batch_size, metrics, state: as in `train`; the same
@@ -93,14 +111,27 @@ def fit(
         on_epoch: called after every epoch, `on_epoch(epoch, measures, state)`, counting from 1;
             returning True stops. It costs a look from the host at every epoch.
         progress: whether to show a bar, if standard error is a terminal or a notebook.
+        checkpoint: a folder to save the run in. If one of the same description is there already,
+            it goes on, to the same bits as if it had never been interrupted; `epochs` may be more
+            than it was. The files are `save`'s, of `(state, history)`, and `best.safetensors` has
+            the parameters of lowest validation cost.
+        keep: how many of the last checkpoints stay, at least 1.
+        save_every: so many epochs, or so much time, but then never so often that it takes more than
+            a hundredth of the run's. The start and the end are saved anyhow.
 
-    Ctrl-C ends the run after the epochs that are under way, and what there is is returned; pressed
-    twice, it interrupts like anywhere else.
+    Ctrl-C ends the run after the epochs that are under way, and what there is is saved and
+    returned; pressed twice, it interrupts like anywhere else. So does SIGTERM where there is a
+    folder, and then ends the program.
+
+    If a checkpoint cannot be written while the run goes on, that is printed, the last one stays,
+    and the next is tried at its time; if the last cannot, there is a `CheckpointWarning`.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
-            values that are not finite and labels out of range.
-        NonFiniteCostError: the cost of an epoch is not finite. The epoch is named.
+            values that are not finite, labels out of range, and a folder with another run.
+        OSError: the folder cannot be written, or another run is using it.
+        NonFiniteCostError: the cost of an epoch is not finite. The message says in which step and
+            where in the network the first such value appeared.
 
     Called again with arguments of the same shapes, built equally, it compiles nothing.
 
@@ -125,16 +156,43 @@ def fit(
     if validation is not None:
         validation = check_data("fit", "validation", validation)
         check_values("fit", "validation", validation)
+    if checkpoint is not None:
+        checks.path("fit", "checkpoint", checkpoint)
+    checks.whole_number("fit", "keep", keep, 1)
+    _check_save_every(save_every)
     plan = _Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
     static = Static(plan)
     _check_measures(static, key, data, validation, state)
-    run = _start(static, key, state)
-    # A hook may keep the states it is given, so only without one may the next overwrite the last.
-    compiled = _advance if on_epoch else _advance_in_place
-    advance = functools.partial(compiled, static, data=data, validation=validation, key=key)
-    return _drive(plan, run, advance, len(data.inputs), on_epoch, progress)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if checkpoint is not None:
+            description = _description(plan, data, validation, key, state)
+            folder = stack.enter_context(RunFolder(checkpoint, description, keep, save_every))
+        run = _start(static, key, state)
+        saved = folder.newest(functools.partial(_like, plan, run)) if folder else None
+        if saved:
+            run = _resumed(plan, run, saved)
+        elif folder:
+            folder.begin(_saved(plan, run, ""))
+        advance = functools.partial(_advance, static, data=data, validation=validation, key=key)
+        find = functools.partial(
+            first_failure,
+            network,
+            loss,
+            optimizer,
+            data=data,
+            batch_size=batch_size,
+            validation=validation,
+            key=key,
+        )
+        stopped, examples = saved.stopped if saved else "", len(data.inputs)
+        result = _drive(plan, run, advance, find, examples, folder, stopped, on_epoch, progress)
+    if folder and folder.failure:
+        message = f"fit: the run could not be saved to its end: {folder.failure}"
+        warnings.warn(CheckpointWarning(message, result), stacklevel=2)
+    return result
 
 
 class _Plan(NamedTuple):
@@ -196,18 +254,18 @@ _REMEMBERED = 256  # calls
 
 @functools.partial(jax.jit, static_argnums=0)
 def _start(plan: Static[_Plan], key: Key[Array, ""], state: TrainState | None) -> _Run:
-    """Before the first epoch; a given state is copied, since what is donated must be ours alone."""
+    """Before the first epoch."""
     network, _, optimizer, *_ = plan.value
     if state is None:
         state = starting_state(network, optimizer, key)
     if plan.value.validated:
         state = with_best(state)
     history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
-    run = _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-    return jax.tree.map(jnp.copy, run)
+    return _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
-def _epochs(
+@functools.partial(jax.jit, static_argnums=0)
+def _advance(
     plan: Static[_Plan],
     run: _Run,
     until: ArrayLike,
@@ -240,50 +298,68 @@ def _epochs(
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 
 
-_advance = jax.jit(_epochs, static_argnums=0)
-_advance_in_place = jax.jit(_epochs, static_argnums=0, donate_argnums=1)
-
-
 def _drive(
     plan: _Plan,
     run: _Run,
     advance: Callable[..., _Run],
+    find: Callable[[TrainState], Failure | None],
     examples: int,
+    folder: RunFolder | None,
+    stopped: str,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> Fit:
     """Runs stretches of epochs of about the time between two looks."""
-    stopped, done, stretch, timed = "", 0, 1, False
-    with bar_of(plan.epochs, "epoch", progress) as bar, noted_interrupts("fit") as interrupted:
+    done, stretch, timed = int(run.done), 1, False
+    if done == plan.epochs:
+        stopped = stopped or "finished"
+    with (
+        bar_of(plan.epochs, "epoch", progress, done) as bar,
+        noted_interrupts("fit", termination=folder is not None) as interrupted,
+    ):
         while not stopped:
-            begin = time.perf_counter()
-            run = advance(run, until=min(done + stretch, plan.epochs))
-            before, done = done, int(run.done)
-            seconds = (time.perf_counter() - begin) / (done - before)  # an epoch
-            history = np.array(run.history)[:done]  # copied: the next stretch overwrites it
-            measures = dict(zip(plan.names(), history[-1].tolist(), strict=True))
-            _show(bar, done - before, measures, examples / seconds)
+            until = min(plan.epochs, done + stretch)
+            until = folder.not_beyond(until) if folder else until
+            begin, before = time.perf_counter(), run
+            run = advance(run, until=until)
+            made, done = int(run.done) - done, int(run.done)
+            seconds = (time.perf_counter() - begin) / made  # an epoch
+            measures = _measures(plan, run)
+            _show(bar, made, measures, examples / seconds)
             if timed and not on_epoch:  # the first stretch compiles
                 stretch = min(max(1, int(_SECONDS_BETWEEN_LOOKS / seconds)), 10 * stretch)
             timed = True
+            if bool(run.ended) and not _is_finite(measures):
+                raise _failed(plan, advance(before, until=done - 1), measures, find, folder)
             if bool(run.ended):
-                stopped = "patience" if _is_finite(measures) else "not finite"
+                stopped = "patience"
             elif on_epoch and on_epoch(done, measures, run.state):
                 stopped = "on_epoch"
             elif done == plan.epochs:
                 stopped = "finished"
             elif interrupted():
                 stopped = "interrupted"
-    columns = {name: history[:, i].copy() for i, name in enumerate(plan.names())}
+            if folder and (stopped or folder.is_due(done)):
+                folder.save(_saved(plan, run, stopped), wait=bool(stopped))
+    if interrupted() == signal.SIGTERM:
+        raise SystemExit(128 + signal.SIGTERM)
+    return _fit_of(plan, run, stopped)
+
+
+def _fit_of(plan: _Plan, run: _Run, stopped: str) -> Fit:
     best = run.state.best if plan.validated else None
-    result = Fit((best or run.state).parameters, columns, run.state, stopped)
-    if stopped == "not finite":
-        raise NonFiniteCostError(_explain(done, measures), result)
-    return result
+    return Fit((best or run.state).parameters, _history(plan, run), run.state, stopped)
 
 
-def _is_finite(measures: dict[str, float]) -> bool:
-    return all(math.isfinite(measures.get(name, 0.0)) for name in ("cost", "validation_cost"))
+def _history(plan: _Plan, run: _Run) -> History:
+    rows = np.asarray(run.history)[: int(run.done)]
+    return {name: rows[:, i].copy() for i, name in enumerate(plan.names())}
+
+
+def _measures(plan: _Plan, run: _Run) -> dict[str, float]:
+    """Those of the last epoch."""
+    row = np.asarray(run.history)[int(run.done) - 1]
+    return dict(zip(plan.names(), row.tolist(), strict=True))
 
 
 def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
@@ -292,9 +368,84 @@ def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> No
     bar.update(epochs)
 
 
-def _explain(epoch: int, measures: dict[str, float]) -> str:
-    name = "cost" if not np.isfinite(measures["cost"]) else "validation_cost"
-    return (
-        f"fit: the {name} of epoch {epoch} is {measures[name]}. Usual causes: a learning rate that "
-        "is too high, inputs that are not standardised, or a loss that takes the logarithm of 0"
+def _failed(
+    plan: _Plan,
+    last: _Run,
+    measures: dict[str, float],
+    find: Callable[[TrainState], Failure | None],
+    folder: RunFolder | None,
+) -> NonFiniteCostError:
+    """The error for measures that are not finite, of the epoch after `last`."""
+    name = "cost" if not math.isfinite(measures["cost"]) else "validation_cost"
+    epoch = int(last.done) + 1
+    failure = find(last.state)
+    message = f"fit: the {name} of epoch {epoch} is {measures[name]}. " + (
+        str(failure)
+        if failure
+        else "It was finite when that epoch was made again step by step, so rounding decides. "
+        "Usual causes: a learning rate that is too high, or inputs that are not standardised"
     )
+    if folder:
+        folder.save(_saved(plan, last, ""), wait=True)
+        state = failure.state if failure else last.state
+        message += f". {folder.save_aside(state)}"
+    return NonFiniteCostError(message, _fit_of(plan, last, "not finite"), epoch, failure)
+
+
+def _is_finite(measures: dict[str, float]) -> bool:
+    return all(math.isfinite(measures.get(name, 0.0)) for name in ("cost", "validation_cost"))
+
+
+# What is kept of a run in a folder.
+
+
+def _description(
+    plan: _Plan, data: Data, validation: Data | None, key: Array, state: TrainState | None
+) -> dict[str, Any]:
+    """All that decides a run's numbers, but for how many epochs there are."""
+    parts = {"data": data, "validation": validation, "key": key, "state": state, **plan._asdict()}
+    del parts["epochs"]
+    return {name: described(part) for name, part in parts.items()}
+
+
+def _saved(plan: _Plan, run: _Run, stopped: str) -> Saved:
+    for_good = stopped if stopped in ("patience", "on_epoch") else ""
+    return Saved(run.state, _history(plan, run), int(run.done), for_good)
+
+
+def _like(plan: _Plan, run: _Run, epoch: int) -> tuple[TrainState, History]:
+    """What a checkpoint of that epoch holds."""
+    return run.state, {name: np.empty(epoch, np.float32) for name in plan.names()}
+
+
+def _resumed(plan: _Plan, start: _Run, saved: Saved) -> _Run:
+    """The run that was saved, in the arrays of a start."""
+    if saved.epoch > plan.epochs:
+        raise ValueError(
+            f"fit: expected epochs of at least {saved.epoch}, which the run in checkpoint has "
+            f"behind it. Received: {plan.epochs}"
+        )
+    rows = np.stack([saved.history[name] for name in plan.names()], axis=1)
+    history = np.zeros(start.history.shape, np.float32)
+    history[: saved.epoch] = rows
+    state = jax.tree.map(_as_weak_as, saved.state, start.state)
+    done = jnp.array(saved.epoch, jnp.int32)
+    return start._replace(state=state, history=jnp.array(history), done=done)
+
+
+def _as_weak_as(leaf: Array, start: Array) -> Array:
+    """A leaf that gives way to other dtypes if the start's does, as files do not say."""
+    return start.at[...].set(leaf) if getattr(start, "weak_type", False) else leaf
+
+
+def _check_save_every(save_every: Every) -> None:
+    if isinstance(save_every, datetime.timedelta):
+        if save_every < datetime.timedelta(0):
+            raise ValueError(f"fit: expected save_every not below 0. Received: {save_every}")
+        return
+    if isinstance(save_every, bool) or not isinstance(save_every, (int, np.integer)):
+        raise TypeError(
+            "fit: expected save_every as a number of epochs or a datetime.timedelta. "
+            f"Received: {checks.describe(save_every)}"
+        )
+    checks.whole_number("fit", "save_every", save_every, 1)

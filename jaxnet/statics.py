@@ -78,7 +78,7 @@ def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     if isinstance(value, types.MethodType):
         return types.MethodType, structure((value.__func__, value.__self__), within)
     if isinstance(value, types.FunctionType):
-        opaque = any(map(_is_opaque, [*_cells(value), *_globals(value).values()]))
+        opaque = any(map(_is_opaque, [*cells(value), *named_globals(value).values()]))
         return _Same(value) if opaque else _function_structure(value, within)
     if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
         return type(value), structure(vars(value), within)
@@ -106,16 +106,16 @@ def _is_opaque(value: Any) -> bool:
 
 
 def _function_structure(function: types.FunctionType, within: tuple[int, ...]) -> Hashable:
-    cells = structure(_cells(function), within)
+    held = structure(cells(function), within)
     defaults = structure((function.__defaults__, function.__kwdefaults__), within)
     named = tuple(
         (name, _Same(v) if callable(v) or isinstance(v, types.ModuleType) else structure(v, within))
-        for name, v in _globals(function).items()
+        for name, v in named_globals(function).items()
     )
-    return types.FunctionType, _Same(function.__code__), cells, defaults, named
+    return types.FunctionType, _Same(function.__code__), held, defaults, named
 
 
-def _cells(function: types.FunctionType) -> list[Any]:
+def cells(function: types.FunctionType) -> list[Any]:
     """What the closure holds."""
     return [_contents(cell) for cell in function.__closure__ or ()]
 
@@ -127,7 +127,7 @@ def _contents(cell: types.CellType) -> Any:
         return "empty"
 
 
-def _globals(function: types.FunctionType) -> dict[str, Any]:
+def named_globals(function: types.FunctionType) -> dict[str, Any]:
     """The globals that the code names."""
     names = _names(function.__code__)
     return {n: function.__globals__[n] for n in names if n in function.__globals__}

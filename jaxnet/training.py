@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
 from jaxnet.data import Data, DataLike, check_batch_size, check_data
@@ -114,6 +114,49 @@ def make_step(
     return step
 
 
+class Batches(NamedTuple):
+    """How an epoch is cut into batches.
+
+    Attributes:
+        steps: how many there are.
+        rows: `rows(epoch) -> (rows [steps, batch], real [steps, batch])`, the examples of each, and
+            which of them are there only to fill up the last one.
+        taken: `taken(rows, real) -> Data`, one batch.
+        noise_key: of what is random in the network.
+    """
+
+    steps: int
+    rows: Callable[[Int[Array, ""]], tuple[Int[Array, "steps batch"], Bool[Array, "steps batch"]]]
+    taken: Callable[[Int[Array, " batch"], Bool[Array, " batch"]], Data]
+    noise_key: Key[Array, ""]
+
+
+def make_batches(data: Data, *, key: Key[Array, ""], batch_size: int | None) -> Batches:
+    """The batches of every epoch of a run, whose arguments are those of `train`.
+
+    Every example counts exactly once: the last batch is filled up with examples of weight 0 where
+    the batch size does not divide their number.
+    """
+    examples = len(data.inputs)
+    batch_size = batch_size or examples
+    steps = -(-examples // batch_size)
+
+    def rows(epoch: Int[Array, ""]) -> tuple[Array, Array]:
+        order = shuffled(key, epoch, examples)
+        filled = jnp.pad(order, (0, steps * batch_size - examples)).reshape(steps, batch_size)
+        real = jnp.arange(steps * batch_size).reshape(steps, batch_size) < examples
+        return filled, real
+
+    def taken(rows: Int[Array, " batch"], real: Bool[Array, " batch"]) -> Data:
+        batch: Data = jax.tree.map(lambda a: a[rows], data)
+        if examples % batch_size == 0:
+            return batch
+        weights = jnp.ones(batch_size) if batch.weights is None else batch.weights
+        return batch._replace(weights=jnp.where(real, weights, 0))
+
+    return Batches(steps, rows, taken, jax.random.fold_in(key, 2))
+
+
 def make_epoch(
     network: Network,
     loss: Measure,
@@ -127,41 +170,23 @@ def make_epoch(
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """Makes `epoch(state) -> (state, measures)`, one pass over the data.
 
-    The arguments are those of `train`. Every example counts exactly once: the last batch is filled
-    up with examples of weight 0 where the batch size does not divide their number. With
-    validation, `state.best` must be set, as `train` does.
+    The arguments are those of `train`. With validation, `state.best` must be set, as `train` does.
     """
-    examples = len(data.inputs)
-    batch_size = batch_size or examples
-    steps = -(-examples // batch_size)
-    noise_key = jax.random.fold_in(key, 2)
+    batches = make_batches(data, key=key, batch_size=batch_size)
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
 
-    def batches(epoch: Int[Array, ""]) -> tuple[Int[Array, "steps batch"], Any]:
-        order = shuffled(key, epoch, examples)
-        rows = jnp.pad(order, (0, steps * batch_size - examples)).reshape(steps, batch_size)
-        real = jnp.arange(steps * batch_size).reshape(steps, batch_size) < examples
-        return rows, real
-
-    def batch_of(rows: Int[Array, " batch"], real: Array) -> Data:
-        batch: Data = jax.tree.map(lambda a: a[rows], data)
-        if examples % batch_size == 0:
-            return batch
-        weights = jnp.ones(batch_size) if batch.weights is None else batch.weights
-        return batch._replace(weights=jnp.where(real, weights, 0))
-
     def one_step(state: TrainState, rows_and_real: Any) -> Any:
-        batch = batch_of(*rows_and_real)
-        state, measures = step(state, batch, noise_key)
+        batch = batches.taken(*rows_and_real)
+        state, measures = step(state, batch, batches.noise_key)
         return state, (measures, total_weight(batch))
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         number = epochs_done(state, data, batch_size)
-        if steps == 1:
-            state, measures = step(state, data, noise_key)
+        if batches.steps == 1:
+            state, measures = step(state, data, batches.noise_key)
         else:
-            state, (means, weights) = jax.lax.scan(one_step, state, batches(number))
+            state, (means, weights) = jax.lax.scan(one_step, state, batches.rows(number))
             measures = {name: weighted_mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = evaluate(network, state.parameters, validation, named)

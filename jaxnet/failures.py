@@ -1,0 +1,100 @@
+"""Failures: in which step of an epoch, and where in it, the first value was not finite.
+
+The epochs' program only sees that a cost is NaN or infinite, often long after what caused it. The
+epoch is made again here, one step at a time, and the step that fails is looked into.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Int, Key, PyTree
+
+from jaxnet.data import Data
+from jaxnet.evaluation import Measure
+from jaxnet.origins import Origin, locate_non_finite
+from jaxnet.networks import Network
+from jaxnet.training import TrainState, epochs_done, make_batches, make_step
+
+__all__ = ["Failure"]
+
+_ROWS_AT_A_TIME = 1024
+
+
+class Failure(NamedTuple):
+    """Where the first value that is not finite appeared.
+
+    Attributes:
+        state: before that step, all finite.
+        step: how many steps had been made before it.
+        batch: which rows of the data the step was made with, or, for validation, which rows were
+            evaluated.
+        rows: those of them for which the value was not finite, where that is known.
+        part: "data" or "validation".
+        origin: the quantity, the layer and the value.
+    """
+
+    state: TrainState
+    step: int
+    batch: Int[np.ndarray, " batch"]
+    rows: Int[np.ndarray, " rows"]
+    part: str
+    origin: Origin
+
+    def __str__(self) -> str:
+        """One or two sentences."""
+        when = f"in step {self.step}, counting from 0" if self.part == "data" else "in validation"
+        rows = f", for rows {_listed(self.rows)} of the {self.part}" if len(self.rows) else ""
+        return f"The first value that is not finite appeared {when}: {self.origin}{rows}"
+
+
+def first_failure(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    *,
+    data: Data,
+    batch_size: int | None,
+    validation: Data | None,
+    key: Key[Array, ""],
+) -> Failure | None:
+    """The first failure in the epoch that begins with that state; None if there is none."""
+    batches = make_batches(data, key=key, batch_size=batch_size)
+    step = jax.jit(make_step(network, loss, optimizer))
+    all_rows, all_real = jax.jit(batches.rows)(epochs_done(state, data, batch_size))
+    if batches.steps == 1:
+        all_rows = jnp.arange(len(data.inputs))[None]
+    for rows, real in zip(all_rows, all_real, strict=True):
+        batch = batches.taken(rows, real)
+        following, measures = step(state, batch, batches.noise_key)
+        if not _is_finite((measures["cost"], following.parameters)):
+            origin = locate_non_finite(network, loss, optimizer, state, batch, batches.noise_key)
+            return origin and _failure(state, np.asarray(rows)[np.asarray(real)], "data", origin)
+        state = following
+    if validation is None:
+        return None
+    for start in range(0, len(validation.inputs), _ROWS_AT_A_TIME):
+        chunk = np.arange(len(validation.inputs))[start : start + _ROWS_AT_A_TIME]
+        part = jax.tree.map(lambda array, chunk=chunk: array[chunk], validation)
+        origin = locate_non_finite(network, loss, optimizer, state, part)
+        if origin:
+            return _failure(state, chunk, "validation", origin)
+    return None
+
+
+def _failure(state: TrainState, batch: np.ndarray, part: str, origin: Origin) -> Failure:
+    rows = np.array([batch[i] for i in origin.rows if i < len(batch)], int)
+    return Failure(state, int(state.step), batch, rows, part, origin)
+
+
+@jax.jit
+def _is_finite(tree: PyTree) -> Bool[Array, ""]:
+    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+
+
+def _listed(rows: Any) -> str:
+    return str(rows.tolist()) if len(rows) <= 8 else f"{str(rows[:8].tolist())[:-1]}, ...]"

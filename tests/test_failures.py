@@ -1,0 +1,146 @@
+"""Failures: what is planted is found in its step, for its rows, in its layer."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnet
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(50, 3)).astype(np.float32)
+LABELS = RANDOM.integers(4, size=50).astype(np.int32)
+NETWORK = jaxnet.mlp([3, 8, 4])
+SGD = jaxnet.sgd(0.1)
+
+
+def failing(network=NETWORK, loss=jaxnet.softmax_cross_entropy, optimizer=SGD, **options):
+    """The error of a run that must fail."""
+    data = options.pop("data", (INPUTS, LABELS))
+    options = {"key": jax.random.key(0), "epochs": 20, "batch_size": 16} | options
+    with pytest.raises(jaxnet.NonFiniteCostError) as caught:
+        jaxnet.fit(network, loss, optimizer, data, **options)
+    return caught.value
+
+
+def unless(step, rate, then):
+    """A rate, but for one step."""
+    return lambda count: jnp.where(count == step, jnp.float32(then), jnp.float32(rate))
+
+
+@pytest.mark.parametrize("batch_size", [16, 25, None])
+@pytest.mark.parametrize("step", [0, 3, 9])
+def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size):
+    """Its update is infinite in that step, though the cost was still finite."""
+    error = failing(optimizer=jaxnet.sgd(unless(step, 0.1, np.inf)), batch_size=batch_size)
+    steps = {16: 4, 25: 2, None: 1}[batch_size]
+    failure = error.failure
+    assert failure.step == step
+    assert failure.origin.quantity == "update"
+    assert failure.part == "data"
+    # The cost of a step is that before its update; the next step's shows it.
+    assert error.epoch == (step + 1) // steps + 1
+    if (step + 1) % steps:  # not where it was the last of its epoch, whose costs were finite
+        assert len(error.fit.history["cost"]) == step // steps
+    chex.assert_tree_all_finite(failure.state)
+    chex.assert_tree_all_finite(error.fit)
+    assert f"step {step}" in str(error)
+
+
+def test_the_state_before_is_that_of_an_undisturbed_run():
+    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)))
+    state, history = jaxnet.train(
+        NETWORK, jaxnet.softmax_cross_entropy, SGD, (INPUTS, LABELS),
+        key=jax.random.key(0), epochs=2, batch_size=16,
+    )  # fmt: skip
+    chex.assert_trees_all_equal(error.fit.state.parameters, state.parameters)
+    np.testing.assert_array_equal(error.fit.history["cost"], history["cost"])
+    assert int(error.failure.state.step) == 9
+
+
+def test_a_row_whose_loss_is_the_log_of_zero_is_found():
+    """Row 17 alone has outputs that make its probability 0."""
+
+    def minus_log(outputs, labels):
+        chosen = jnp.take_along_axis(outputs, labels[:, None], axis=1)[:, 0]
+        return -jnp.log(jnp.maximum(chosen, 0.0))
+
+    inputs = np.abs(INPUTS)
+    inputs[17] = -1000.0
+    network = jaxnet.mlp([3, 4])
+    parameters = (jaxnet.DenseParameters(jnp.ones((3, 4)), jnp.ones(4)),)
+    state = jaxnet.TrainState(parameters, SGD.init(parameters), jnp.zeros((), jnp.int32))
+    error = failing(network, minus_log, data=(inputs, LABELS), state=state)
+    failure = error.failure
+    assert error.epoch == 1
+    assert (failure.origin.quantity, failure.rows.tolist()) == ("loss", [17])
+    assert 17 in failure.batch
+    assert failure.step == next(
+        step for step, rows in enumerate(batches_of_the_first_epoch()) if 17 in rows
+    )
+    assert "for rows [17] of the data" in str(error)
+
+
+def batches_of_the_first_epoch():
+    """The rows of every step, seen by a network that keeps what passes through it."""
+    seen = []
+
+    def apply(parameters, x, *, key=None):
+        jax.debug.callback(lambda rows: seen.append(np.asarray(rows)), x[:, 0])
+        return x * parameters
+
+    network = jaxnet.Network(lambda key: jnp.ones(()), apply)
+    numbers = np.arange(50.0, dtype=np.float32)[:, None]
+    jax.block_until_ready(
+        jaxnet.train(
+            network, jaxnet.squared_error, SGD, (numbers, numbers),
+            key=jax.random.key(0), epochs=1, batch_size=16,
+        )
+    )  # fmt: skip
+    jax.effects_barrier()
+    return [rows.astype(int).tolist() for rows in seen[-4:]]
+
+
+def test_a_layer_that_overflows_is_found():
+    """The second layer's sums overflow for the rows whose first activations are large."""
+    inputs = np.ones((50, 1), np.float32)
+    inputs[[5, 31]] = 1e20
+    network = jaxnet.serial(jaxnet.dense(1, 1), jaxnet.dense(1, 4))
+    one, many = jnp.ones((1, 1)), jnp.full((1, 4), 1e20)
+    parameters = (
+        jaxnet.DenseParameters(one, jnp.zeros(1)),
+        jaxnet.DenseParameters(many, jnp.zeros(4)),
+    )
+    state = jaxnet.TrainState(parameters, SGD.init(parameters), jnp.zeros((), jnp.int32))
+    error = failing(network, data=(inputs, LABELS), state=state, batch_size=None)
+    assert error.failure.origin.quantity == "weighted sum"
+    assert "1 dense(1, 4, identity)" in error.failure.origin.layer
+    assert error.failure.rows.tolist() == [5, 31]
+
+
+def test_a_validation_cost_that_is_not_finite_is_found_in_its_rows():
+    held_out = np.ones((1500, 3), np.float32)
+    held_out[1200] = 3e38
+    error = failing(validation=(held_out, np.zeros(1500, np.int32)))
+    assert "the validation_cost of epoch 1" in str(error)
+    assert (error.failure.part, error.failure.rows.tolist()) == ("validation", [1200])
+    assert len(error.fit.history["cost"]) == 0
+
+
+def test_the_state_before_is_in_the_folder(tmp_path):
+    optimizer = jaxnet.sgd(unless(9, 0.1, np.inf))
+    error = failing(optimizer=optimizer, checkpoint=tmp_path)
+    file = tmp_path / "before-failure.safetensors"
+    assert str(file) in str(error)
+    chex.assert_trees_all_equal(jaxnet.load(file, error.failure.state), error.failure.state)
+    again = failing(optimizer=optimizer, checkpoint=tmp_path)
+    assert again.epoch == error.epoch
+    chex.assert_trees_all_equal(again.fit, error.fit)
+
+
+def test_a_failure_that_rounding_decides_is_said_to_be_one(monkeypatch):
+    monkeypatch.setattr(jaxnet.fitting, "first_failure", lambda *_, **__: None)
+    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)))
+    assert error.failure is None
+    assert "rounding decides" in str(error)
