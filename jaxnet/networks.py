@@ -44,9 +44,14 @@ class Network(NamedTuple):
         init: `init(key) -> parameters`, any pytree of arrays.
         apply: `apply(parameters, inputs, *, key=None) -> outputs`; inputs `[..., features]`. With
             no key there is no randomness: dropout is then the identity.
-        layers: the parts of a serial network, for tools that look inside; empty for others.
+        layers: the parts of a serial network or a residual block, for tools that look inside; empty
+            for others.
         name: for error messages.
         inputs, outputs: the number of features that go in and come out, where known.
+        weighted_sums: of a dense layer: `weighted_sums(parameters, inputs)`, what its activation
+            takes.
+        rebuild: where there are layers: `rebuild(*layers)`, the same network of other layers, such
+            as ones that are watched.
 
     A Flax module `module` is the network
 
@@ -62,6 +67,8 @@ class Network(NamedTuple):
     name: str = "network"
     inputs: int | None = None
     outputs: int | None = None
+    weighted_sums: Callable[[Any, Array], Array] | None = None
+    rebuild: Callable[..., "Network"] | None = None
 
 
 class DenseParameters(NamedTuple):
@@ -111,6 +118,14 @@ def dense(
         weights = initializer(key, (inputs, outputs), jnp.float32)
         return DenseParameters(weights, jnp.zeros(outputs, jnp.float32))
 
+    def weighted_sums(
+        parameters: tuple[Array, Array], x: Float[Array, "..."]
+    ) -> Float[Array, "..."]:
+        weights, biases = parameters
+        _check_inputs(name, x, inputs, weights.dtype)
+        sums = x @ weights
+        return sums + jnp.broadcast_to(biases, sums.shape)
+
     def apply(
         parameters: tuple[Array, Array],
         x: Float[Array, "..."],
@@ -118,12 +133,11 @@ def dense(
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "..."]:
         del key
-        weights, biases = parameters
-        _check_inputs(name, x, inputs, weights.dtype)
-        sums = x @ weights
-        return activation(sums + jnp.broadcast_to(biases, sums.shape))
+        return activation(weighted_sums(parameters, x))
 
-    return Network(init, apply, name=name, inputs=inputs, outputs=outputs)
+    return Network(
+        init, apply, name=name, inputs=inputs, outputs=outputs, weighted_sums=weighted_sums
+    )
 
 
 def dropout(rate: float) -> Network:
@@ -233,7 +247,9 @@ def residual(network: Network) -> Network:
             )
         return x + change
 
-    return network._replace(apply=apply, layers=(), name=name)
+    return network._replace(
+        apply=apply, layers=(network,), name=name, weighted_sums=None, rebuild=residual
+    )
 
 
 def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None) -> Network:
@@ -291,6 +307,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         name=name,
         inputs=sized[0][1].inputs if sized else None,
         outputs=sized[-1][1].outputs if sized else None,
+        rebuild=functools.partial(serial, compute_dtype=compute_dtype),
     )
 
 
