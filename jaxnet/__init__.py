@@ -73,6 +73,21 @@ from jaxnet.training import (
     make_step,
     train,
 )
+from jaxnet.inspection import (
+    LayerSummary,
+    Summary,
+    summary,
+    trace,
+)
+from jaxnet.origins import (
+    Origin,
+    locate_non_finite,
+)
+from jaxnet.diagnosis import (
+    Diagnosis,
+    LayerDiagnosis,
+    diagnose,
+)
 from jaxnet.checkpoints import (
     DamagedFileError,
     load,
@@ -165,6 +180,15 @@ __all__ = [
     "make_step",
     "predict",
     "train",
+    "LayerSummary",
+    "Summary",
+    "summary",
+    "trace",
+    "Origin",
+    "locate_non_finite",
+    "Diagnosis",
+    "LayerDiagnosis",
+    "diagnose",
     "DamagedFileError",
     "load",
     "load_metadata",
