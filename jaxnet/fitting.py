@@ -29,7 +29,7 @@ from jaxnet import checks
 from jaxnet.data import Data, DataLike, check_batch_size, check_data, check_values
 from jaxnet.descriptions import described
 from jaxnet.evaluation import Measure, check_measures, named_measures
-from jaxnet.failures import Failure, first_failure
+from jaxnet.failures import Failure, first_failure, is_finite
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
@@ -219,7 +219,8 @@ class _Run(NamedTuple):
     state: TrainState
     history: Float[Array, "epochs measures"]
     done: Int[Array, ""]  # epochs
-    ended: Bool[Array, ""]  # a cost was not finite, or patience is at its end
+    failed: Bool[Array, ""]  # a cost or a parameter is not finite
+    ended: Bool[Array, ""]  # it failed, or patience is at its end
 
 
 def _check_measures(
@@ -261,7 +262,8 @@ def _start(plan: Static[_Plan], key: Key[Array, ""], state: TrainState | None) -
     if plan.value.validated:
         state = with_best(state)
     history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
-    return _Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    none = jnp.zeros((), bool)
+    return _Run(state, history, jnp.zeros((), jnp.int32), none, none)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -290,10 +292,10 @@ def _advance(
         state, measures = epoch(run.state)
         row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.value.names()])
         costs = [measures[name] for name in ("cost", "validation_cost") if name in measures]
-        ended = ~jnp.isfinite(jnp.stack(costs)).all()
+        failed = ended = ~is_finite((costs, state.parameters))
         if patience is not None and state.best is not None:
             ended |= epochs_done(state, data, batch_size) - state.best.epoch >= patience
-        return _Run(state, run.history.at[run.done].set(row), run.done + 1, ended)
+        return _Run(state, run.history.at[run.done].set(row), run.done + 1, failed, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 
@@ -329,7 +331,7 @@ def _drive(
             if timed and not on_epoch:  # the first stretch compiles
                 stretch = min(max(1, int(_SECONDS_BETWEEN_LOOKS / seconds)), 10 * stretch)
             timed = True
-            if bool(run.ended) and not _is_finite(measures):
+            if bool(run.failed):
                 raise _failed(plan, advance(before, until=done - 1), measures, find, folder)
             if bool(run.ended):
                 stopped = "patience"
@@ -375,16 +377,17 @@ def _failed(
     find: Callable[[TrainState], Failure | None],
     folder: RunFolder | None,
 ) -> NonFiniteCostError:
-    """The error for measures that are not finite, of the epoch after `last`."""
-    name = "cost" if not math.isfinite(measures["cost"]) else "validation_cost"
+    """The error for what is not finite after the epoch that follows `last`."""
     epoch = int(last.done) + 1
-    failure = find(last.state)
-    message = f"fit: the {name} of epoch {epoch} is {measures[name]}. " + (
-        str(failure)
-        if failure
-        else "It was finite when that epoch was made again step by step, so rounding decides. "
-        "Usual causes: a learning rate that is too high, or inputs that are not standardised"
+    costs = [name for name in ("cost", "validation_cost") if name in measures]
+    wrong = [name for name in costs if not math.isfinite(measures[name])]
+    what = (
+        f"the {wrong[0]} of epoch {epoch} is {measures[wrong[0]]}"
+        if wrong
+        else (f"a parameter is not finite after epoch {epoch}")
     )
+    failure = find(last.state)
+    message = f"fit: {what}. {failure or _ROUNDING}"
     if folder:
         folder.save(_saved(plan, last, ""), wait=True)
         state = failure.state if failure else last.state
@@ -392,8 +395,10 @@ def _failed(
     return NonFiniteCostError(message, _fit_of(plan, last, "not finite"), epoch, failure)
 
 
-def _is_finite(measures: dict[str, float]) -> bool:
-    return all(math.isfinite(measures.get(name, 0.0)) for name in ("cost", "validation_cost"))
+_ROUNDING = (
+    "It was finite when that epoch was made again step by step, so rounding decides. Usual causes: "
+    "a learning rate that is too high, or inputs that are not standardised"
+)
 
 
 # What is kept of a run in a folder.
