@@ -103,6 +103,11 @@ from jaxnet.fitting import (
     NonFiniteCostError,
     fit,
 )
+from jaxnet.exporting import (
+    export,
+    from_state_dict,
+    to_state_dict,
+)
 from jaxnet.sweeping import (
     Member,
     Sweep,
@@ -198,6 +203,9 @@ __all__ = [
     "Fit",
     "NonFiniteCostError",
     "fit",
+    "export",
+    "from_state_dict",
+    "to_state_dict",
     "Member",
     "Sweep",
     "sweep",
