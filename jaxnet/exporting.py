@@ -34,7 +34,8 @@ def export(
         outputs = program.call(inputs)
 
     are the outputs of `predict`, for inputs `[batch, features]` of any batch size of at least 1;
-    each size is compiled when it first comes. The program has no randomness and no gradients.
+    each size is compiled when it first comes. The program has no randomness and no gradients. As
+    any of JAX's, it holds the paths of the source files that it was made from.
 
     Args:
         parameters: of the network; constants in the program.
@@ -62,9 +63,7 @@ def export(
     Array([[2., 3.]], dtype=float32)
     """
     if not isinstance(network, Network):
-        raise TypeError(
-            f"export: expected a jaxnet.Network. Received: {checks.describe(network)}"
-        )
+        raise TypeError(f"export: expected a jaxnet.Network. Received: {checks.describe(network)}")
     inputs = _inputs(network, example)
     _check_fit(network, parameters, inputs)
     values = jax.device_get(parameters)  # one copy, on whichever devices the parameters are
@@ -197,9 +196,7 @@ def from_state_dict(
         form = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))[::-1]}"
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
-            raise ValueError(
-                f"from_state_dict: expected {name!r} of {form}. Received: {received}"
-            )
+            raise ValueError(f"from_state_dict: expected {name!r} of {form}. Received: {received}")
     leaves = [jnp.array(_as_numpy(state_dict[name]).T) for name in expected]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
