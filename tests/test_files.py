@@ -129,11 +129,17 @@ def test_what_cannot_be_a_file_is_refused(tmp_path):
         write(missing / "file")
     with problems.refused(FileExistsError, f"{tmp_path}, which is a folder"):
         write(tmp_path)
-    with problems.refused(FileExistsError, "which is not a file"):
-        write(os.devnull)
     with problems.refused(TypeError, "a string or a pathlib.Path. Received: int 3"):
         write(3)
     assert contents(tmp_path) == {}
+
+
+def test_devices_and_pipes_stay_what_they_are(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with problems.refused(FileExistsError, f"{pipe}, which is not a file"):
+        write(pipe)
+    assert pipe.is_fifo()
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
