@@ -4,7 +4,9 @@ import contextlib
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import jaxtyping
 import mpmath
@@ -82,6 +84,15 @@ def refused(error: type[Exception], *phrases: str) -> Iterator[None]:
         jaxtyping.config.update("jaxtyping_disable", before)
     missing = [phrase for phrase in phrases if phrase not in str(caught.value)]
     assert not missing, f"{missing} not in {caught.value!s}"
+
+
+def drawn(network: Any, seed: int = 0) -> Any:
+    """Parameters of about the size of initial ones, drawn without compiling anything."""
+    random = np.random.default_rng(seed)
+    shapes = jax.eval_shape(network.init, jax.random.key(0))
+    return jax.tree.map(
+        lambda a: jnp.asarray(random.normal(size=a.shape) / np.sqrt(a.shape[0]), a.dtype), shapes
+    )
 
 
 def run_plainly(script: str) -> str:
