@@ -14,8 +14,8 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from jaxnet.data import Data
 from jaxnet.evaluation import Measure
-from jaxnet.origins import Origin, locate_non_finite
 from jaxnet.networks import Network
+from jaxnet.origins import Origin, locate_non_finite
 from jaxnet.training import TrainState, epochs_done, make_batches, make_step
 
 __all__ = ["Failure"]

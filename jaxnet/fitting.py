@@ -63,7 +63,7 @@ class Fit(NamedTuple):
 
 
 class NonFiniteCostError(FloatingPointError):
-    """A cost was infinite or NaN.
+    """A cost was infinite or NaN, or a parameter after an epoch.
 
     Attributes:
         fit: the run up to the end of the epoch before, as a `Fit`.
@@ -130,8 +130,8 @@ def fit(
         TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
             values that are not finite, labels out of range, and a folder with another run.
         OSError: the folder cannot be written, or another run is using it.
-        NonFiniteCostError: the cost of an epoch is not finite. The message says in which step and
-            where in the network the first such value appeared.
+        NonFiniteCostError: the cost of an epoch, or a parameter after it, is not finite. The message
+            says in which step and where in the network the first such value appeared.
 
     Called again with arguments of the same shapes, built equally, it compiles nothing.
 
@@ -159,7 +159,7 @@ def fit(
     if checkpoint is not None:
         checks.path("fit", "checkpoint", checkpoint)
     checks.whole_number("fit", "keep", keep, 1)
-    _check_save_every(save_every)
+    save_every = _checked_interval(save_every)
     plan = _Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
@@ -443,14 +443,15 @@ def _as_weak_as(leaf: Array, start: Array) -> Array:
     return start.at[...].set(leaf) if getattr(start, "weak_type", False) else leaf
 
 
-def _check_save_every(save_every: Every) -> None:
-    if isinstance(save_every, datetime.timedelta):
-        if save_every < datetime.timedelta(0):
-            raise ValueError(f"fit: expected save_every not below 0. Received: {save_every}")
-        return
-    if isinstance(save_every, bool) or not isinstance(save_every, (int, np.integer)):
-        raise TypeError(
-            "fit: expected save_every as a number of epochs or a datetime.timedelta. "
-            f"Received: {checks.describe(save_every)}"
-        )
-    checks.whole_number("fit", "save_every", save_every, 1)
+def _checked_interval(save_every: Every) -> Every:
+    if not isinstance(save_every, datetime.timedelta):
+        if isinstance(save_every, float):
+            raise TypeError(
+                "fit: expected save_every as a number of epochs or a datetime.timedelta. "
+                f"Received: {checks.describe(save_every)}"
+            )
+        checks.whole_number("fit", "save_every", save_every, 1)
+        return int(save_every)
+    if save_every < datetime.timedelta(0):
+        raise ValueError(f"fit: expected save_every not below 0. Received: {save_every}")
+    return save_every

@@ -6,6 +6,7 @@ belongs to one run at a time.
 """
 
 import datetime
+import errno
 import os
 import sys
 import time
@@ -212,5 +213,5 @@ def _locked(path: Path) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(lock)
-        raise BlockingIOError(None, "it is in use by another run") from None
+        raise BlockingIOError(errno.EAGAIN, "it is in use by another run") from None
     return lock

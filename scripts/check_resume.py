@@ -160,6 +160,8 @@ def main() -> int:
     warnings.filterwarnings("ignore", message=".*fork.*")
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
+        jax.config.update("jax_compilation_cache_dir", str(folder / "programs"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
         whole, run = folder / "whole", folder / "run"
         os.waitpid(forked(whole, EPOCHS + 1), 0)
         wrong = kill_often(arguments.kills, run, whole)
