@@ -130,8 +130,8 @@ def fit(
         TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
             values that are not finite, labels out of range, and a folder with another run.
         OSError: the folder cannot be written, or another run is using it.
-        NonFiniteCostError: the cost of an epoch, or a parameter after it, is not finite. The message
-            says in which step and where in the network the first such value appeared.
+        NonFiniteCostError: the cost of an epoch, or a parameter after it, is not finite. The
+            message says in which step and where in the network the first such value appeared.
 
     Called again with arguments of the same shapes, built equally, it compiles nothing.
 
