@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxnet import normal
+from jaxnet import checks, normal
 from jaxnet.floats import at_least_float32, saturate
 
 __all__ = [
@@ -76,6 +76,7 @@ def leaky_relu(
     >>> leaky_relu(jnp.array([-2.0, 3.0]))
     Array([-0.02,  3.  ], dtype=float32)
     """
+    checks.number("leaky_relu", "negative_slope", negative_slope)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, negative_slope * x)
 
@@ -121,6 +122,8 @@ def straight_through(
     >>> float(step(0.5)), float(jax.grad(step)(0.5))
     (1.0, 1.0)
     """
+    checks.routine("straight_through", "activation", activation)
+    checks.routine("straight_through", "surrogate", surrogate)
 
     @jax.custom_jvp
     def estimator(x: Array) -> Array:
@@ -228,6 +231,7 @@ def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[
     >>> elu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-0.8647,  0.    ,  2.    ], dtype=float32)
     """
+    checks.number("elu", "alpha", alpha)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * _expm1(jnp.where(x > 0, 0, x)))
 
@@ -314,5 +318,6 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
     >>> gelu(jnp.array([-2.0, 0.0, 2.0]), approximate=True)
     Array([-0.0454,  0.    ,  1.9546], dtype=float32)
     """
+    checks.flag("gelu", "approximate", approximate)
     x = jnp.asarray(x)
     return _tanh_gelu(x) if approximate else x * normal.distribution(x)

@@ -6,6 +6,7 @@ its values is checked where they are at hand, and passed over under `jit`.
 
 import math
 import os
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,10 +16,15 @@ import numpy as np
 
 def describe(value: Any) -> str:
     """What was received, in short: dtype and shape of an array, type and text of anything else."""
-    if hasattr(value, "shape") and hasattr(value, "dtype"):
+    if hasattr(value, "dtype") and isinstance(getattr(value, "shape", None), tuple):
         return f"{value.dtype}{list(value.shape)}"
-    text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    return f"{type(value).__name__} {shortened(repr(value))}"
+
+
+def shortened(text: str) -> str:
+    """The text on one line, of at most 60 characters."""
+    text = " ".join(text[:1000].split())
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def is_concrete(value: Any) -> bool:
@@ -26,35 +32,101 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def as_array(value: Any) -> jax.Array | np.ndarray:
+def as_array(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
     """An array, with shape and dtype: lists and numbers become NumPy's, JAX's stay as they are."""
-    return value if isinstance(value, jax.Array) else np.asarray(value)
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return np.asarray(value)
+    except ValueError:
+        raise ValueError(
+            f"{function}: expected {name} as rows of equal length. Received: {describe(value)}"
+        ) from None
+
+
+def is_real(value: Any) -> bool:
+    """Whether an array holds real numbers or booleans: no text, keys or complex numbers."""
+    kinds = (jnp.floating, jnp.integer, jnp.bool_)
+    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
 
 
 def floating(function: str, name: str, value: Any) -> jax.Array:
     """`value` as an array, which must be floating-point."""
-    value = as_array(value)
-    if not jnp.issubdtype(value.dtype, jnp.floating):
+    array = _viewed(value)
+    if array is None or not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
-    return jnp.asarray(value)
+    if isinstance(array, jax.Array):
+        return jnp.asarray(array)
+    # For jnp.asarray a program is compiled. A number stays one, of no type of its own.
+    return jax.device_put(value if isinstance(value, float) else array)
+
+
+def numbers(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
+    """`value` as an array of real numbers or booleans, not yet JAX's."""
+    array = _viewed(value)
+    if array is None or not is_real(array):
+        raise TypeError(f"{function}: expected numbers for {name}. Received: {describe(value)}")
+    return array
+
+
+def _viewed(value: Any) -> jax.Array | np.ndarray | None:
+    """`value` as an array to look at, if it can be one."""
+    if isinstance(value, jax.Array):
+        return value
+    try:
+        return np.asarray(value)
+    except (TypeError, ValueError):  # it may be a list of traced numbers
+        try:
+            return jnp.asarray(value)
+        except (TypeError, ValueError, OverflowError):
+            return None
 
 
 def like(
     function: str, name: str, value: Any, reference_name: str, reference: jax.Array
 ) -> jax.Array:
     """`value` as an array of the shape and dtype of `reference`; only integers are converted."""
-    value = jnp.asarray(value)
+    array = numbers(function, name, value)
+    same_shape(function, name, array, reference_name, reference)
+    dtype = jnp.result_type(array)
+    if jnp.issubdtype(dtype, jnp.floating) and dtype != reference.dtype:
+        raise TypeError(
+            f"{function}: expected {name} of the same dtype as {reference_name}, "
+            f"{reference.dtype}. Received: {dtype}"
+        )
+    return jnp.asarray(array).astype(reference.dtype)
+
+
+def same_shape(
+    function: str,
+    name: str,
+    value: jax.Array | np.ndarray,
+    reference_name: str,
+    reference: jax.Array,
+) -> None:
+    """Two arrays of one shape: nothing is broadcast."""
     if value.shape != reference.shape:
         raise ValueError(
             f"{function}: expected {name} of the same shape as {reference_name}, "
             f"{list(reference.shape)}. Received: {list(value.shape)}"
         )
-    if jnp.issubdtype(value.dtype, jnp.floating) and value.dtype != reference.dtype:
-        raise TypeError(
-            f"{function}: expected {name} of the same dtype as {reference_name}, "
-            f"{reference.dtype}. Received: {value.dtype}"
+
+
+def within(
+    function: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
+) -> None:
+    """Finite numbers from `low` to `high`, as far as they are at hand."""
+    if not is_concrete(value):
+        return
+    array = np.asarray(value)
+    wrong = ~((array >= low) & (array <= high) & np.isfinite(array))
+    if wrong.any():
+        index = tuple(int(i) for i in np.argwhere(wrong)[0])
+        place = f" at index {index}" if index else ""
+        raise ValueError(
+            f"{function}: expected finite {name}{_limits(low, high)}. "
+            f"Received: {array[index]}{place}"
         )
-    return value.astype(reference.dtype)
 
 
 def pair(function: str, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
@@ -67,9 +139,10 @@ def pair(function: str, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Arra
 
 def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
     """Integer targets, one for each row of `outputs [*batch, classes]`, within 0 to classes - 1."""
-    classes, targets = outputs.shape[-1], as_array(targets)
+    classes, received = outputs.shape[-1], targets
+    targets = as_array(function, "targets", targets)
     if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(f"{function}: expected integer labels. Received: {describe(targets)}")
+        raise TypeError(f"{function}: expected integer labels. Received: {describe(received)}")
     if targets.shape != outputs.shape[:-1]:
         raise ValueError(
             f"{function}: expected labels of shape {list(outputs.shape[:-1])} for outputs of shape "
@@ -88,22 +161,43 @@ def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
 
 
 def number(
-    function: str, name: str, value: Any, low: float, high: float = math.inf, *, below: bool = False
+    function: str,
+    name: str,
+    value: Any,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    below: bool = False,
 ) -> None:
     """A real number from `low` to `high`, or `below` that; of a traced one only the type."""
-    known = isinstance(value, (int, float, np.generic, np.ndarray, jax.Array))
-    kinds = (jnp.floating, jnp.integer)
-    real = known and any(jnp.issubdtype(jnp.result_type(value), kind) for kind in kinds)
-    if not real or np.ndim(value) != 0:
-        raise TypeError(f"{function}: expected a number for {name}. Received: {describe(value)}")
+    scalar(function, name, value)
     if not is_concrete(value):
         return
-    fits = low <= value < high if below else low <= value <= high
-    if not fits or not math.isfinite(value):
-        end = "" if high == math.inf else f" and {'below' if below else 'at most'} {high:g}"
+    try:
+        size = float(value)
+    except OverflowError:  # an integer
+        size = math.inf
+    fits = low <= size < high if below else low <= size <= high
+    if not fits or not math.isfinite(size):
+        limits = _limits(low, high, "below" if below else "at most")
         raise ValueError(
-            f"{function}: expected a finite {name} of at least {low:g}{end}. Received: {value}"
+            f"{function}: expected a finite {name}{limits}. Received: {shortened(str(value))}"
         )
+
+
+def _limits(low: float, high: float, up_to: str = "at most") -> str:
+    ends = [f"at least {low:g}"] if low > -math.inf else []
+    ends += [f"{up_to} {high:g}"] if high < math.inf else []
+    return f" of {' and '.join(ends)}" if ends else ""
+
+
+def scalar(function: str, name: str, value: Any) -> None:
+    """A single real number."""
+    real = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
+        real = is_real(value) and value.dtype != bool
+    if not real:
+        raise TypeError(f"{function}: expected a number for {name}. Received: {describe(value)}")
 
 
 def whole_number(function: str, name: str, value: Any, low: int, high: int | None = None) -> None:
@@ -111,8 +205,47 @@ def whole_number(function: str, name: str, value: Any, low: int, high: int | Non
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise TypeError(f"{function}: expected an integer for {name}. Received: {describe(value)}")
     if value < low or (high is not None and value > high):
-        end = "" if high is None else f" and at most {high}"
-        raise ValueError(f"{function}: expected {name} of at least {low}{end}. Received: {value}")
+        end = "" if high is None or value < low else f" and at most {high}"
+        raise ValueError(
+            f"{function}: expected {name} of at least {low}{end}. Received: {shortened(str(value))}"
+        )
+
+
+def flag(function: str, name: str, value: Any) -> None:
+    """True or False, not anything that Python would take for one of them, such as "no"."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(
+            f"{function}: expected True or False for {name}. Received: {describe(value)}"
+        )
+
+
+def routine(function: str, name: str, value: Any) -> None:
+    """A function, or anything else that can be called."""
+    if not callable(value):
+        raise TypeError(f"{function}: expected a function for {name}. Received: {describe(value)}")
+
+
+def instance(function: str, name: str, value: Any, kind: type) -> None:
+    """An object of that type."""
+    if not isinstance(value, kind):
+        raise TypeError(
+            f"{function}: expected {name} of type {kind.__name__}. Received: {describe(value)}"
+        )
+
+
+def optimizer(function: str, name: str, value: Any) -> None:
+    """An object with the functions `init` and `update`."""
+    if all(callable(getattr(value, part, None)) for part in ("init", "update")):
+        return
+    wrong = describe(value)
+    if callable(value):
+        wrong += ", which is to be called first, with its learning rate"
+    if hasattr(value, "step") or hasattr(value, "apply_gradients"):
+        wrong += ", which keeps its state to itself"
+    raise TypeError(
+        f"{function}: expected the {name} as a pair of pure functions (init, update), such as "
+        f"an optax GradientTransformation. Received: {wrong}"
+    )
 
 
 def path(function: str, name: str, value: Any) -> None:
@@ -144,23 +277,53 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
 
 
+def arrays(function: str, name: str, tree: Any) -> None:
+    """A tree of nothing but arrays and numbers."""
+    _every_leaf(function, f"arrays in {name}", tree, _is_array)
+
+
+def floats(function: str, name: str, tree: Any) -> None:
+    """A tree of nothing but floating-point numbers."""
+    _every_leaf(
+        function,
+        f"floating-point {name}",
+        tree,
+        lambda leaf: _is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating),
+    )
+
+
+def _every_leaf(function: str, expected: str, tree: Any, fits: Callable[[Any], bool]) -> None:
+    if all(map(fits, jax.tree.leaves(tree))):
+        return
+    path, leaf = next((p, leaf) for p, leaf in named_leaves(tree).items() if not fits(leaf))
+    place = f" at {path!r}" if path else ""
+    raise TypeError(f"{function}: expected {expected}. Received: {describe(leaf)}{place}")
+
+
+def _is_array(leaf: Any) -> bool:
+    numeric = not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind not in "OUSMm"
+    return numeric and (isinstance(leaf, (int, float, complex)) or hasattr(leaf, "dtype"))
+
+
 def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
-    if _types(tree) == _types(reference):
+    arrays(function, name, tree)
+    if types(tree) == types(reference):
         return
     outlines = [
-        {path: _outline(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, reference)
+        {path: outline(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, reference)
     ]
     difference = _first_difference(*outlines) or "the containers differ"
     raise ValueError(
         f"{function}: expected {name} that match {reference_name}, but {difference}.\n"
-        f"Expected: {_outline(reference)}\nReceived: {_outline(tree)}"
+        f"Expected: {outline(reference)}\nReceived: {outline(tree)}"
     )
 
 
-def _types(tree: Any) -> tuple[Any, list[Any]]:
+def types(tree: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A tree's structure, and the shapes and dtypes of its leaves."""
     leaves, containers = jax.tree.flatten(tree)
-    return containers, [(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves]
+    return containers, tuple((jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
 
 
 def _first_difference(received: dict[str, str], expected: dict[str, str]) -> str | None:
@@ -174,7 +337,7 @@ def _first_difference(received: dict[str, str], expected: dict[str, str]) -> str
     return None
 
 
-def _outline(tree: Any) -> str:
+def outline(tree: Any) -> str:
     """The tree's structure, with `dtype[shape]` for every leaf."""
     shapes = jax.tree.map(
         lambda leaf: _Shape(f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))}"), tree

@@ -13,17 +13,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from jaxnet import checks
+
 
 def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
     """Refuses inputs that are not floating-point, and computes half precision in float32."""
 
     @functools.wraps(function)
     def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
-        x = jnp.asarray(x)
-        if not jnp.issubdtype(x.dtype, jnp.floating):
-            raise TypeError(
-                f"{function.__name__}: expected a floating-point array. Received: {x.dtype}"
-            )
+        x = checks.floating(function.__name__, "x", x)
         if x.dtype.itemsize >= 4:
             return function(x, *args, **kwargs)
         result = function(x.astype(jnp.float32), *args, **kwargs)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
+from jaxnet import checks
 from jaxnet.floats import at_least_float32
 
 __all__ = ["log_softmax", "softmax"]
@@ -79,7 +80,7 @@ def softmax(
     >>> softmax(jnp.array([34.0, 32.0, 25.0]))
     Array([0.8807, 0.1192, 0.0001], dtype=float32)
     """
-    return _softmax(x if where is None else jnp.where(where, x, -jnp.inf), axis)
+    return _softmax(_masked("softmax", x, axis, where), axis)
 
 
 @at_least_float32
@@ -97,4 +98,24 @@ def log_softmax(
     >>> print(f"{log_softmax(jnp.array([0.0, 40.0]))[1]:.4g}")
     -4.248e-18
     """
-    return _log_softmax(x if where is None else jnp.where(where, x, -jnp.inf), axis)
+    return _log_softmax(_masked("log_softmax", x, axis, where), axis)
+
+
+def _masked(function: str, x: ArrayLike, axis: int, where: ArrayLike | None) -> Array:
+    """The logits, -inf where the mask is false."""
+    x = jnp.asarray(x)
+    if x.ndim == 0:
+        raise ValueError(f"{function}: expected x with a class axis. Received: a scalar")
+    checks.whole_number(function, "axis", axis, -x.ndim, x.ndim - 1)
+    if where is None:
+        return x
+    mask = checks.numbers(function, "where", where)
+    if mask.dtype != bool:
+        raise TypeError(f"{function}: expected a boolean mask for where. Received: {mask.dtype}")
+    sizes = zip(reversed(mask.shape), reversed(x.shape), strict=False)
+    if mask.ndim > x.ndim or any(m not in (1, n) for m, n in sizes):
+        raise ValueError(
+            f"{function}: expected where of the shape of x, {list(x.shape)}, or one that is "
+            f"broadcast to it. Received: {list(mask.shape)}"
+        )
+    return jnp.where(mask, x, -jnp.inf)

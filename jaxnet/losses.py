@@ -46,7 +46,8 @@ def weighted_mean(
             from may still have a NaN gradient), and if all weights are 0 the mean is 0.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: the shapes differ, or a weight is negative or not finite (where the weights
+            are known, that is outside `jit`).
 
     >>> float(weighted_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([1.0, 1.0, 0.0])))
     1.5
@@ -54,8 +55,10 @@ def weighted_mean(
     values = checks.floating("weighted_mean", "values", values)
     if weights is None:
         return jnp.mean(values)
+    weights = checks.numbers("weighted_mean", "weights", weights)
+    checks.same_shape("weighted_mean", "weights", weights, "values", values)
+    checks.within("weighted_mean", "weights", weights, 0)
     weights = jnp.asarray(weights).astype(values.dtype)
-    weights = checks.like("weighted_mean", "weights", weights, "values", values)
     total = jnp.sum(weights)
     counted = jnp.sum(weights * jnp.where(weights == 0, 0, values))
     return counted / jnp.where(total == 0, 1, total)
@@ -124,6 +127,7 @@ def huber(
     >>> huber(jnp.array([[0.5], [3.0]]), jnp.array([[0.0], [0.0]]))
     Array([0.125, 2.5  ], dtype=float32)
     """
+    checks.number("huber", "delta", delta, 0)
     outputs, targets = checks.pair("huber", outputs, targets)
     size = jnp.abs(outputs - targets)
     small = size <= delta
@@ -211,7 +215,7 @@ def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Arra
     >>> binary_cross_entropy(jnp.array([0.8, 0.8]), jnp.array([1, 0]))
     Array([0.2231, 1.6094], dtype=float32)
     """
-    probabilities, targets = checks.pair("binary_cross_entropy", probabilities, targets)
+    probabilities, targets = _yes_or_no("binary_cross_entropy", probabilities, targets)
     complements = jnp.where(targets == 1, 0, probabilities)
     positive = _times_log(targets, probabilities)
     return -_sum_outputs(positive + (1 - targets) * jnp.log1p(-complements))
@@ -226,7 +230,7 @@ def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Arr
     >>> sigmoid_binary_cross_entropy(jnp.array([2.0, 2.0]), jnp.array([1, 0]))
     Array([0.1269, 2.1269], dtype=float32)
     """
-    logits, targets = checks.pair("sigmoid_binary_cross_entropy", logits, targets)
+    logits, targets = _yes_or_no("sigmoid_binary_cross_entropy", logits, targets)
     yes, no = activations.softplus(-logits), activations.softplus(logits)
     return _sum_outputs(targets * yes + (1 - targets) * no)
 
@@ -260,6 +264,13 @@ def _margins(
     top = jax.lax.stop_gradient(jnp.max(margins, -1, keepdims=True, initial=0))
     exponentials = jnp.exp(margins - top)
     return top, exponentials, jnp.sum(exponentials, -1, keepdims=True)
+
+
+def _yes_or_no(function: str, outputs: Outputs, targets: Targets) -> tuple[Array, Array]:
+    """Outputs and targets, which must be from 0 to 1 where they are known."""
+    targets = checks.numbers(function, "targets", targets)
+    checks.within(function, "targets", targets, 0, 1)
+    return checks.pair(function, outputs, targets)
 
 
 def _times_log(targets: Array, probabilities: Array) -> Array:
@@ -296,25 +307,31 @@ def _class_targets(
     """Targets as a distribution over the classes, or as a boolean mask if they are plain labels."""
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
-    if not isinstance(label_smoothing, (int, float)) or not 0 <= label_smoothing <= 1:
+    number = isinstance(label_smoothing, (int, float)) and not isinstance(label_smoothing, bool)
+    if not number or not 0 <= label_smoothing <= 1:
         raise ValueError(
             f"{function}: expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
         )
     classes = outputs.shape[-1]
-    targets = checks.as_array(targets)
-    if jnp.issubdtype(targets.dtype, jnp.integer):
-        expected = one_hot_mask(checks.labels(function, targets, outputs), classes)
+    if class_weights is not None:
+        class_weights = checks.numbers(function, "class_weights", class_weights)
+        if class_weights.shape != (classes,):
+            raise ValueError(
+                f"{function}: expected class_weights of shape [{classes}]. "
+                f"Received: {list(class_weights.shape)}"
+            )
+        checks.within(function, "class_weights", class_weights, 0)
+    array = checks.as_array(function, "targets", targets)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        expected = one_hot_mask(checks.labels(function, array, outputs), classes)
     else:
-        expected = checks.like(function, "targets", targets, "outputs", outputs)
+        targets = checks.numbers(function, "targets", targets)
+        name = "targets, if they are no integer labels,"
+        expected = checks.like(function, name, targets, "outputs", outputs)
     if label_smoothing:
         even = label_smoothing / classes
         expected = (1 - label_smoothing) * expected.astype(outputs.dtype) + even
     if class_weights is not None:
         weights = jnp.asarray(class_weights, outputs.dtype)
-        if weights.shape != (classes,):
-            raise ValueError(
-                f"{function}: expected class_weights of shape [{classes}]. "
-                f"Received: {list(weights.shape)}"
-            )
         expected = expected.astype(outputs.dtype) * jnp.broadcast_to(weights, outputs.shape)
     return expected

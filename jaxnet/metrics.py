@@ -59,9 +59,10 @@ def top_k_accuracy(
     >>> top_k_accuracy(jnp.array([[0.5, 0.3, 0.2]]), jnp.array([1]), k=2)
     Array([1.], dtype=float32)
     """
-    outputs, labels = _classified("top_k_accuracy", outputs, targets)
+    outputs = _of_classes("top_k_accuracy", outputs)
     classes = outputs.shape[-1]
     checks.whole_number("top_k_accuracy", "k", k, 1, classes)
+    outputs, labels = _classified("top_k_accuracy", outputs, targets)
     chosen = one_hot_mask(labels, classes)
     label_output = jnp.max(outputs, -1, keepdims=True, where=chosen, initial=-jnp.inf)
     before_label = ~jnp.cumulative_sum(chosen, axis=-1, dtype=bool)
@@ -83,6 +84,7 @@ def binary_accuracy(
     >>> binary_accuracy(jnp.array([[2.0], [-1.0]]), jnp.array([[1], [1]]))
     Array([1., 0.], dtype=float32)
     """
+    checks.number("binary_accuracy", "threshold", threshold)
     outputs, targets = checks.pair("binary_accuracy", outputs, targets)
     right = (outputs > threshold) == (targets > 0.5)
     return jnp.mean(right, tuple(range(1, outputs.ndim)), dtype=outputs.dtype)
@@ -122,12 +124,20 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
     >>> class_scores(jnp.array([[0, 1], [1, 1]])).recall
     Array([0. , 0.5], dtype=float32)
     """
-    confusion = jnp.asarray(confusion)
+    received = confusion
+    confusion = checks.numbers("class_scores", "confusion", received)
+    if not jnp.issubdtype(confusion.dtype, jnp.integer):
+        raise TypeError(
+            "class_scores: expected a confusion matrix of integers, how many examples there are. "
+            f"Received: {checks.describe(received)}"
+        )
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
         raise ValueError(
             "class_scores: expected a square confusion matrix. "
             f"Received: {checks.describe(confusion)}"
         )
+    checks.within("class_scores", "confusion", confusion, 0)
+    confusion = jnp.asarray(confusion)
     hits = jnp.diagonal(confusion)
     taken, actual = jnp.sum(confusion, 0), jnp.sum(confusion, 1)
     return ClassScores(
@@ -164,13 +174,18 @@ def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float
     return part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
 
 
-def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
-    """Outputs and the labels of their rows."""
+def _of_classes(function: str, outputs: Array) -> Float[Array, "*batch classes"]:
     outputs = checks.floating(function, "outputs", outputs)
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
-    targets = checks.as_array(targets)
-    if jnp.issubdtype(targets.dtype, jnp.floating):
+    return outputs
+
+
+def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
+    """Outputs and the labels of their rows."""
+    outputs = _of_classes(function, outputs)
+    array = checks.as_array(function, "targets", targets)
+    if jnp.issubdtype(array.dtype, jnp.floating):
         distributions = checks.like(function, "targets", targets, "outputs", outputs)
         return outputs, _largest(distributions)
     return outputs, checks.labels(function, targets, outputs).astype(jnp.int32)

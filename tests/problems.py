@@ -70,8 +70,8 @@ def assert_units(received, exact, allowed, *, dtype=np.float32, unit_of=0.0) -> 
 
 
 @contextlib.contextmanager
-def refused(error: type[Exception], *phrases: str) -> Iterator[None]:
-    """The block raises `error`, with every phrase in its message.
+def refused(error: type[Exception], *phrases: str) -> Iterator[pytest.ExceptionInfo[Exception]]:
+    """The block raises `error`, which is yielded, with every phrase in its message.
 
     Annotations are not checked meanwhile, as for users: jaxtyping would be the first to refuse.
     """
@@ -79,7 +79,7 @@ def refused(error: type[Exception], *phrases: str) -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     try:
         with pytest.raises(error) as caught:
-            yield
+            yield caught
     finally:
         jaxtyping.config.update("jaxtyping_disable", before)
     missing = [phrase for phrase in phrases if phrase not in str(caught.value)]

@@ -239,12 +239,12 @@ NAMED = [
 @pytest.mark.parametrize("name", NAMED)
 @pytest.mark.parametrize("dtype", [jnp.int32, jnp.bool_, jnp.complex64])
 def test_refuses_what_is_not_floating_point(name, dtype):
-    with problems.refused(TypeError, f"{name}: expected a floating-point", np.dtype(dtype).name):
+    with problems.refused(TypeError, f"{name}: expected floating-point x", np.dtype(dtype).name):
         getattr(jaxnet, name)(jnp.ones([2, 2], dtype))
 
 
 def test_straight_through_refuses_integers():
-    with problems.refused(TypeError, "binary_step: expected a floating-point", "int32"):
+    with problems.refused(TypeError, "binary_step: expected floating-point x", "int32"):
         jaxnet.straight_through(jaxnet.binary_step)(jnp.ones([2], jnp.int32))
 
 
