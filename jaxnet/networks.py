@@ -10,7 +10,7 @@ as well: `Network(init, apply)`.
 import functools
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -34,6 +34,8 @@ __all__ = [
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 Apply = Callable[..., Array]
+_MOST_FEATURES = 2**31 - 1  # more cannot be counted in an int32
+
 Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Float[Array, "..."]]
 
 
@@ -69,6 +71,13 @@ class Network(NamedTuple):
     outputs: int | None = None
     weighted_sums: Callable[[Any, Array], Array] | None = None
     rebuild: Callable[..., "Network"] | None = None
+
+
+def check_network(function: str, network: Any) -> None:
+    """A `Network` of two functions."""
+    checks.instance(function, "network", network, Network)
+    checks.routine(function, "network.init", network.init)
+    checks.routine(function, "network.apply", network.apply)
 
 
 class DenseParameters(NamedTuple):
@@ -108,20 +117,30 @@ def dense(
     >>> layer.apply(parameters, jnp.array([1.0, 2.0, 3.0]))
     Array([7., 0.], dtype=float32)
     """
-    checks.whole_number("dense", "inputs", inputs, 1)
-    checks.whole_number("dense", "outputs", outputs, 1)
-    initializer = initializer or _initializer_for(activation)
+    checks.whole_number("dense", "inputs", inputs, 1, _MOST_FEATURES)
+    checks.whole_number("dense", "outputs", outputs, 1, _MOST_FEATURES)
+    checks.routine("dense", "activation", activation)
+    if initializer is None:
+        initializer = _initializer_for(activation)
+    checks.routine("dense", "initializer", initializer)
     name = f"dense({inputs}, {outputs}, {_name(activation)})"
 
     def init(key: Key[Array, ""]) -> DenseParameters:
         checks.key(name, key)
         weights = initializer(key, (inputs, outputs), jnp.float32)
+        if getattr(weights, "shape", None) != (inputs, outputs):
+            raise ValueError(
+                f"{name}: expected an initializer that gives weights [{inputs}, {outputs}]. "
+                f"Received: {checks.describe(weights)}"
+            )
         return DenseParameters(weights, jnp.zeros(outputs, jnp.float32))
 
     def weighted_sums(
         parameters: tuple[Array, Array], x: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        weights, biases = parameters
+        weights, biases = _arrays(
+            name, parameters, {"weights": (inputs, outputs), "biases": (outputs,)}
+        )
         _check_inputs(name, x, inputs, weights.dtype)
         sums = x @ weights
         return sums + jnp.broadcast_to(biases, sums.shape)
@@ -155,18 +174,20 @@ def dropout(rate: float) -> Network:
     Array([2., 0., 2., 2.], dtype=float32)
     """
     checks.number("dropout", "rate", rate, 0, 1, below=True)
+    name = f"dropout({rate})"
 
     def apply(
         parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         del parameters
+        x = checks.floating(name, "inputs", x)
         if key is None:
             return x
-        checks.key("dropout", key)
+        checks.key(name, key)
         kept = jax.random.bernoulli(key, 1 - rate, (x.size,)).reshape(x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
-    return Network(lambda key: (), apply, name=f"dropout({rate})")
+    return Network(lambda key: (), apply, name=name)
 
 
 class LayerNormParameters(NamedTuple):
@@ -192,7 +213,7 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
     >>> layer.apply(layer.init(jax.random.key(0)), jnp.array([1.0, 3.0]))
     Array([-1.,  1.], dtype=float32)
     """
-    checks.whole_number("layer_norm", "features", features, 1)
+    checks.whole_number("layer_norm", "features", features, 1, _MOST_FEATURES)
     checks.number("layer_norm", "epsilon", epsilon, 0)
     name = f"layer_norm({features})"
 
@@ -209,8 +230,9 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "..."]:
         del key
-        _check_inputs(name, x, features, parameters[0].dtype)
-        scale, offset = (jnp.broadcast_to(p, x.shape) for p in parameters)
+        pair = _arrays(name, parameters, {"scale": (features,), "offset": (features,)})
+        _check_inputs(name, x, features, pair[0].dtype)
+        scale, offset = (jnp.broadcast_to(p, x.shape) for p in pair)
         wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
@@ -231,6 +253,7 @@ def residual(network: Network) -> Network:
     >>> double.apply(((),), jnp.array([1.0, 2.0]))
     Array([2., 4.], dtype=float32)
     """
+    check_network("residual", network)
     name = f"residual({network.name})"
     if None not in (network.inputs, network.outputs) and network.inputs != network.outputs:
         raise ValueError(
@@ -284,18 +307,21 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
     name = f"serial({', '.join(part.name for part in parts)})"
 
     def init(key: Key[Array, ""]) -> tuple[PyTree, ...]:
-        checks.key("serial", key)
+        checks.key(name, key)
         keys = jax.random.split(key, len(parts))
         return tuple(part.init(k) for part, k in zip(parts, keys, strict=True))
 
     def apply(
         parameters: Sequence[PyTree], x: Array, *, key: Key[Array, ""] | None = None
     ) -> Array:
-        if len(parameters) != len(parts):
+        several = isinstance(parameters, Sequence)
+        if not several or len(parameters) != len(parts):
+            received = len(parameters) if several else checks.describe(parameters)
             raise ValueError(
-                f"{name}: expected the parameters of {len(parts)} layers. "
-                f"Received: {len(parameters)}"
+                f"{name}: expected the parameters of {len(parts)} layers. Received: {received}"
             )
+        if key is not None:
+            checks.key(name, key)
         for i, (part, own) in enumerate(zip(parts, parameters, strict=True)):
             x = part.apply(own, x, key=None if key is None else jax.random.fold_in(key, i))
         return x
@@ -333,7 +359,11 @@ def mlp(
     ['dense(10, 16, relu)', 'dense(16, 16, relu)', 'dense(16, 3, identity)']
     """
     if not isinstance(sizes, Sequence) or len(sizes) < 2:
-        raise ValueError(f"mlp: expected a list of at least two sizes. Received: {sizes!r}")
+        raise ValueError(
+            f"mlp: expected a list of at least two sizes. Received: {checks.describe(sizes)}"
+        )
+    checks.routine("mlp", "activation", activation)
+    checks.routine("mlp", "output_activation", output_activation)
     *hidden, last = itertools.pairwise(sizes)
     layers = [dense(*pair, activation, initializer=initializer) for pair in hidden]
     layers.append(dense(*last, output_activation, initializer=initializer))
@@ -388,6 +418,16 @@ def _as_network(layer: Network | Activation) -> Network:
 
 
 def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
+    try:
+        fits = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
+    except TypeError:
+        fits = False
+    if not fits:
+        raise TypeError(
+            "serial: expected a floating-point compute_dtype, such as jnp.bfloat16. "
+            f"Received: {checks.describe(dtype)}"
+        )
+
     def cast(leaf: Any) -> Any:
         floating = jnp.issubdtype(leaf.dtype, jnp.floating)
         return leaf.astype(dtype) if floating else leaf
@@ -398,7 +438,23 @@ def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
     return wrapped
 
 
+def _arrays(name: str, parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:
+    """A layer's parameters, which must have these shapes."""
+    several = isinstance(parameters, (tuple, list))
+    received = [getattr(p, "shape", None) for p in parameters] if several else None
+    if received != list(shapes.values()):
+        expected = " and ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
+        checks.arrays(name, "parameters", parameters)
+        raise ValueError(
+            f"{name}: expected parameters {expected}. "
+            f"Received: {checks.shortened(checks.outline(parameters))}"
+        )
+    return tuple(parameters)
+
+
 def _check_inputs(name: str, x: Array, features: int, dtype: DTypeLike) -> None:
+    if not hasattr(x, "dtype"):
+        raise TypeError(f"{name}: expected inputs as an array. Received: {checks.describe(x)}")
     if jnp.ndim(x) == 0 or x.shape[-1] != features:
         raise ValueError(
             f"{name}: expected inputs with {features} features. Received: {list(jnp.shape(x))}"

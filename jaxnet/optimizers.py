@@ -71,17 +71,20 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     _check_rate("gradient_descent", learning_rate)
 
     def init(parameters: Parameters) -> GradientDescentState:
-        del parameters
+        checks.floats("gradient_descent", "parameters", parameters)
         return GradientDescentState(jnp.zeros((), jnp.int32))
 
     def update(
         gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
     ) -> tuple[Parameters, GradientDescentState]:
+        checks.instance("gradient_descent", "state", state, GradientDescentState)
+        checks.floats("gradient_descent", "gradients", gradients)
         if parameters is not None:
             checks.same_tree(
                 "gradient_descent", "gradients", gradients, "the parameters", parameters
             )
-        updates = _descend(learning_rate, state.step, gradients)
+        rate = _rate("gradient_descent", learning_rate, state.step)
+        updates = _descend(rate, gradients)
         return updates, GradientDescentState(_next(state.step))
 
     return optax.GradientTransformation(init, update)
@@ -124,23 +127,26 @@ def sgd(
     """
     _check_rate("sgd", learning_rate)
     checks.number("sgd", "momentum", momentum, 0, 1, below=True)
+    checks.flag("sgd", "nesterov", nesterov)
 
     def init(parameters: Parameters) -> SgdState:
+        checks.floats("sgd", "parameters", parameters)
         return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
 
     def update(
         gradients: Parameters, state: SgdState, parameters: Parameters | None = None
     ) -> tuple[Parameters, SgdState]:
         del parameters
+        checks.instance("sgd", "state", state, SgdState)
         checks.same_tree("sgd", "gradients", gradients, "the parameters", state.velocity)
+        rate = _rate("sgd", learning_rate, state.step)
 
         def accumulate(g: Array, velocity: Array) -> Array:
             return g + _cast(momentum, g) * velocity
 
         velocity = jax.tree.map(accumulate, gradients, state.velocity)
         direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
-        updates = _descend(learning_rate, state.step, direction)
-        return updates, SgdState(_next(state.step), velocity)
+        return _descend(rate, direction), SgdState(_next(state.step), velocity)
 
     return optax.GradientTransformation(init, update)
 
@@ -239,13 +245,17 @@ def _adam(
     checks.number(name, "eps_root", eps_root, 0)
 
     def init(parameters: Parameters) -> AdamState:
+        checks.floats(name, "parameters", parameters)
         zeros = jnp.zeros((), jnp.int32)
         return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
 
     def update(
         gradients: Parameters, state: AdamState, parameters: Parameters | None = None
     ) -> tuple[Parameters, AdamState]:
+        checks.instance(name, "state", state, AdamState)
         checks.same_tree(name, "gradients", gradients, "the parameters", state.m)
+        decays = None if weight_decay is None else _decays(name, mask, gradients, parameters)
+        rate = _rate(name, learning_rate, state.step)
         t = _next(state.step)
         m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
         v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
@@ -265,37 +275,47 @@ def _adam(
         v = jax.tree.map(mean_square, gradients, state.v)
         directions = jax.tree.map(direction, m, v)
         if weight_decay is not None:
-            directions = _add_decay(name, directions, weight_decay, mask, parameters)
-        return _descend(learning_rate, state.step, directions), AdamState(t, m, v)
+            directions = jax.tree.map(
+                lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
+                directions,
+                parameters,
+                decays,
+            )
+        return _descend(rate, directions), AdamState(t, m, v)
 
     return optax.GradientTransformation(init, update)
 
 
-def _add_decay(
-    name: str,
-    directions: Parameters,
-    weight_decay: Number,
-    mask: Mask,
-    parameters: Parameters | None,
-) -> Parameters:
+def _decays(
+    name: str, mask: Mask, gradients: Parameters, parameters: Parameters | None
+) -> PyTree[bool]:
+    """Whether each parameter decays."""
     if parameters is None:
         raise ValueError(f"{name}: expected update(gradients, state, parameters). Received: None")
-    checks.same_tree(name, "gradients", directions, "the parameters", parameters)
-    mask = mask(parameters) if callable(mask) else mask
-    decays = jax.tree.broadcast(True if mask is None else mask, parameters)
-    return jax.tree.map(
-        lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
-        directions,
-        parameters,
-        decays,
-    )
+    checks.same_tree(name, "gradients", gradients, "the parameters", parameters)
+    mask = mask(parameters) if callable(mask) else True if mask is None else mask
+    for leaf in jax.tree.leaves(mask):
+        checks.flag(name, "each leaf of mask", leaf)
+    try:
+        return jax.tree.broadcast(mask, parameters)
+    except ValueError:
+        raise ValueError(
+            f"{name}: expected a mask like the parameters, or a prefix of them.\n"
+            f"Expected: {checks.outline(parameters)}\nReceived: {checks.shortened(str(mask))}"
+        ) from None
 
 
-def _descend(
-    learning_rate: LearningRate, step: Int[Array, ""], directions: Parameters
-) -> Parameters:
-    """`-learning_rate * directions`, at the rate of that step."""
-    rate = learning_rate(step) if callable(learning_rate) else learning_rate
+def _rate(name: str, learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
+    """The learning rate of that step."""
+    if not callable(learning_rate):
+        return learning_rate
+    rate = learning_rate(step)
+    checks.scalar(name, "the learning_rate of a step", rate)
+    return rate
+
+
+def _descend(rate: Number, directions: Parameters) -> Parameters:
+    """`-rate * directions`."""
     return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
 
 

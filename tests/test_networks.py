@@ -216,7 +216,7 @@ WRONG = {
     "half a neuron": (lambda: jaxnet.dense(3, 2.5), TypeError, "an integer for outputs"),
     "bool": (lambda: jaxnet.dense(True, 3), TypeError, "an integer for inputs"),
     "no sizes": (lambda: jaxnet.mlp([]), ValueError, "at least two sizes"),
-    "one size": (lambda: jaxnet.mlp([3]), ValueError, "Received: [3]"),
+    "one size": (lambda: jaxnet.mlp([3]), ValueError, "Received: list [3]"),
     "sizes as number": (lambda: jaxnet.mlp(3), ValueError, "at least two sizes"),
     "no layers": (lambda: jaxnet.serial(), ValueError, "at least one layer"),
     "not a layer": (lambda: jaxnet.serial(3), TypeError, "Received: int 3"),
