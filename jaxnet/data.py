@@ -4,6 +4,7 @@ Lists, NumPy and pandas become float32 arrays, but for integer targets, which be
 JAX's own arrays stay as they are.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -59,10 +60,13 @@ def check_data(function: str, name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
-def check_batch_size(function: str, batch_size: int | None, data: Data) -> None:
-    """None, or at least 1 and at most the number of examples."""
+def check_steps(function: str, epochs: int, batch_size: int | None, data: Data) -> None:
+    """A batch of at least 1 example and at most all; no more steps than an int32 can count."""
+    examples = len(data.inputs)
     if batch_size is not None:
-        checks.whole_number(function, "batch_size", batch_size, 1, len(data.inputs))
+        checks.whole_number(function, "batch_size", batch_size, 1, examples)
+    steps = -(-examples // (batch_size or examples))
+    checks.whole_number(function, "epochs", epochs, 1, (2**31 - 1) // steps)
 
 
 def check_values(function: str, name: str, data: Data) -> None:
@@ -80,32 +84,35 @@ def check_values(function: str, name: str, data: Data) -> None:
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(
                 f"{function}: expected finite {part} of {name}. "
-                f"Received: {values[index]} at index {index}"
+                f"Received: {array[index]} at index {index}"
             )
-    if data.weights is not None and not (np.min(data.weights) >= 0 and np.max(data.weights) > 0):
-        raise ValueError(
-            f"{function}: expected weights of {name} that are not negative and not all 0. "
-            f"Received: weights from {np.min(data.weights)} to {np.max(data.weights)}"
-        )
+    if data.weights is not None:
+        low, high = np.asarray(data.weights).min(), np.asarray(data.weights).max()
+        if low < 0 or high == 0:
+            raise ValueError(
+                f"{function}: expected weights of {name} that are not negative and not all 0. "
+                f"Received: weights from {low} to {high}"
+            )
 
 
 def as_array(
     function: str, name: str, value: Any, *, integers: type[np.generic] = np.float32
 ) -> Array:
     """Numbers as a JAX array; integers that are not one yet become `integers`."""
-    if isinstance(value, jax.Array):
-        return value
-    try:
-        array = np.asarray(value)
-    except ValueError:
-        raise ValueError(
-            f"{function}: expected {name} as rows of equal length. "
-            f"Received: {checks.describe(value)}"
-        ) from None
+    array = checks.as_array(function, name, value)
+    if isinstance(array, jax.Array):
+        if not checks.is_real(array):
+            raise TypeError(
+                f"{function}: expected numbers for {name}. Received: {checks.describe(array)}"
+            )
+        return array
     if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
-        example = f", such as {array.flat[0]!r}" if array.size else ""
+        wrong = (v for v in array.flat if not isinstance(v, (bool, int, float)))
+        example = "".join(
+            f", such as {checks.shortened(repr(v))}" for v in itertools.islice(wrong, 1)
+        )
         raise TypeError(
             f"{function}: expected numbers for {name}. Received: dtype {array.dtype}{example}"
         )

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from jaxnet import checks
 from jaxnet.data import Data, DataLike, as_array, check_data
 from jaxnet.losses import weighted_mean
-from jaxnet.networks import Network
+from jaxnet.networks import Network, check_network
 from jaxnet.statics import Static
 
 __all__ = ["evaluate", "predict"]
@@ -44,8 +44,11 @@ def evaluate(
     >>> evaluate(network, [(jnp.eye(2), jnp.zeros(2))], data, {"accuracy": accuracy})
     {'accuracy': Array(1., dtype=float32)}
     """
+    check_network("evaluate", network)
+    checks.arrays("evaluate", "parameters", parameters)
     data = check_data("evaluate", "data", data)
     checks.whole_number("evaluate", "batch_size", batch_size, 1)
+    check_names("evaluate", "measures", measures)
     check_measures("evaluate", "data", network, measures, data, parameters)
     return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
 
@@ -89,8 +92,15 @@ def predict(
     >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
+    check_network("predict", network)
+    checks.arrays("predict", "parameters", parameters)
     checks.whole_number("predict", "batch_size", batch_size, 1)
     inputs = as_array("predict", "inputs", inputs)
+    if inputs.ndim < 2:
+        raise ValueError(
+            "predict: expected inputs of shape [examples, features]. "
+            f"Received: {list(inputs.shape)}"
+        )
     return _predict(Static(network), batch_size, parameters, inputs)
 
 
@@ -111,13 +121,28 @@ def named_measures(
     function: str, loss: Measure, metrics: Mapping[str, Measure] | None
 ) -> dict[str, Measure]:
     """The loss, as "cost", and the metrics, which must not be called as anything else is."""
-    for name in metrics or {}:
+    checks.routine(function, "loss", loss)
+    metrics = {} if metrics is None else metrics
+    check_names(function, "metrics", metrics)
+    for name in metrics:
         if name == "cost" or name.startswith("validation_"):
             raise ValueError(
                 f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
                 f"which are taken. Received: {name!r}"
             )
-    return {"cost": loss, **(metrics or {})}
+    return {"cost": loss, **metrics}
+
+
+def check_names(function: str, name: str, measures: Mapping[str, Measure]) -> None:
+    """Measures as a mapping from names to functions."""
+    if isinstance(measures, Mapping) and all(
+        isinstance(label, str) and callable(measure) for label, measure in measures.items()
+    ):
+        return
+    raise TypeError(
+        f"{function}: expected {name} as names and functions, such as "
+        f"{{'accuracy': jaxnet.accuracy}}. Received: {checks.describe(measures)}"
+    )
 
 
 def check_measures(
@@ -129,14 +154,16 @@ def check_measures(
     parameters: PyTree,
 ) -> None:
     """Traces the network and its measures on the data, whose targets' values may be at hand."""
-    outputs = jax.eval_shape(network.apply, parameters, data.inputs)
-    for label, measure in measures.items():
-        try:
+    try:
+        outputs = jax.eval_shape(network.apply, parameters, data.inputs)
+        for label, measure in measures.items():
             jax.eval_shape(
                 functools.partial(_per_example, label, measure, targets=data.targets), outputs
             )
-        except (TypeError, ValueError) as error:
-            raise type(error)(f"{function}: {name}: {error}") from error
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        first_line = str(error).partition("\n")[0]
+        raise kind(f"{function}: {name}: {first_line}") from error
 
 
 def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
@@ -149,7 +176,7 @@ def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) ->
 
 
 def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
-    values = measure(outputs, targets)
+    values = checks.floating(name, "values", measure(outputs, targets))
     if values.shape != targets.shape[:1]:
         raise ValueError(
             f"{name}: expected one value per example, [{len(targets)}]. "

@@ -26,15 +26,23 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
-from jaxnet.data import Data, DataLike, check_batch_size, check_data, check_values
+from jaxnet.data import Data, DataLike, check_data, check_steps, check_values
 from jaxnet.descriptions import described
-from jaxnet.evaluation import Measure, check_measures, named_measures
+from jaxnet.evaluation import Measure, named_measures
 from jaxnet.failures import Failure, first_failure, is_finite
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.statics import Static
-from jaxnet.training import TrainState, epochs_done, make_epoch, starting_state, with_best
+from jaxnet.training import (
+    TrainState,
+    check_arguments,
+    check_run,
+    epochs_done,
+    make_epoch,
+    starting_state,
+    with_best,
+)
 
 __all__ = ["CheckpointWarning", "Fit", "NonFiniteCostError", "fit"]
 
@@ -144,11 +152,19 @@ def fit(
     >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
     ('finished', True)
     """
+    check_arguments("fit", network, optimizer, state)
     checks.key("fit", key)
+    if not all(map(checks.is_concrete, jax.tree.leaves((key, state)))):
+        raise TypeError(
+            "fit: expected key and state with values. Received: traced arrays; use train"
+        )
     checks.whole_number("fit", "epochs", epochs, 1)
     data = check_data("fit", "data", data)
     check_values("fit", "data", data)
-    check_batch_size("fit", batch_size, data)
+    check_steps("fit", epochs, batch_size, data)
+    checks.flag("fit", "progress", progress)
+    if on_epoch is not None:
+        checks.routine("fit", "on_epoch", on_epoch)
     if patience is not None:
         checks.whole_number("fit", "patience", patience, 1)
         if validation is None:
@@ -231,19 +247,15 @@ def _check_measures(
     state: TrainState | None,
 ) -> None:
     """Traces the network and its measures on the data; on what has passed before, not again."""
-    arrays, structure = jax.tree.flatten((data, validation, state))
-    types = tuple((array.shape, array.dtype) for array in arrays)
+    types = checks.types((data, validation, state))
     targets = [part.targets for part in (data, validation) if part is not None]
     values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = static, structure, types, values
+    call = static, types, values
     if call in _passed:
         return
-    network, loss, _, _, metrics, *_ = static.value
+    network, loss, optimizer, _, metrics, *_ = static.value
     measures = named_measures("fit", loss, metrics)
-    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
-    check_measures("fit", "data", network, measures, data, parameters)
-    if validation is not None:
-        check_measures("fit", "validation", network, measures, validation, parameters)
+    check_run("fit", network, measures, optimizer, data, validation, key, state)
     if len(_passed) >= _REMEMBERED:
         _passed.clear()
     _passed.add(call)

@@ -17,7 +17,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks
-from jaxnet.data import Data, DataLike, check_batch_size, check_data
+from jaxnet.data import Data, DataLike, check_data, check_steps
 from jaxnet.evaluation import (
     Measure,
     batch_means,
@@ -27,7 +27,7 @@ from jaxnet.evaluation import (
     total_weight,
 )
 from jaxnet.losses import weighted_mean
-from jaxnet.networks import Network
+from jaxnet.networks import Network, check_network
 from jaxnet.shuffling import shuffled
 
 __all__ = [
@@ -60,6 +60,7 @@ def initial_state(
     network: Network, optimizer: optax.GradientTransformation, *, key: Key[Array, ""]
 ) -> TrainState:
     """The state before the first step: parameters drawn from the key."""
+    check_arguments("initial_state", network, optimizer)
     checks.key("initial_state", key)
     parameters = network.init(key)
     return TrainState(parameters, optimizer.init(parameters), jnp.zeros((), jnp.int32))
@@ -91,6 +92,7 @@ def make_step(
     >>> state.parameters[0].weights, state.parameters[0].biases
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
+    check_arguments("make_step", network, optimizer)
     named = named_measures("make_step", loss, metrics)
 
     def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
@@ -103,8 +105,12 @@ def make_step(
         batch: DataLike,
         key: Key[Array, ""] | None = None,
     ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+        checks.instance("step", "state", state, TrainState)
+        if key is not None:
+            checks.key("step", key)
+        data = check_data("step", "batch", batch)
         noise = None if key is None else jax.random.fold_in(key, state.step)
-        gradients, measures = jax.grad(cost, has_aux=True)(state.parameters, Data(*batch), noise)
+        gradients, measures = jax.grad(cost, has_aux=True)(state.parameters, data, noise)
         updates, optimizer_state = optimizer.update(
             gradients, state.optimizer_state, state.parameters
         )
@@ -251,18 +257,18 @@ def train(
     >>> jax.vmap(run)(keys, rates)[1]["cost"].shape
     (5, 99)
     """
+    check_arguments("train", network, optimizer, state)
     checks.key("train", key)
     checks.whole_number("train", "epochs", epochs, 1)
     data = check_data("train", "data", data)
-    check_batch_size("train", batch_size, data)
+    check_steps("train", epochs, batch_size, data)
     if validation is not None:
         validation = check_data("train", "validation", validation)
+    measures = named_measures("train", loss, metrics)
+    check_run("train", network, measures, optimizer, data, validation, key, state)
     if state is None:
         state = starting_state(network, optimizer, key)
-    measures = named_measures("train", loss, metrics)
-    check_measures("train", "data", network, measures, data, state.parameters)
     if validation is not None:
-        check_measures("train", "validation", network, measures, validation, state.parameters)
         state = with_best(state)
     epoch = make_epoch(
         network,
@@ -275,6 +281,46 @@ def train(
         metrics=metrics,
     )
     return jax.lax.scan(lambda state, _: epoch(state), state, length=epochs)
+
+
+def check_arguments(
+    function: str,
+    network: Network,
+    optimizer: optax.GradientTransformation,
+    state: TrainState | None = None,
+) -> None:
+    """Arguments of the right type."""
+    check_network(function, network)
+    checks.optimizer(function, "optimizer", optimizer)
+    if state is not None:
+        checks.instance(function, "state", state, TrainState)
+        checks.arrays(function, "state", state)
+
+
+def check_run(
+    function: str,
+    network: Network,
+    measures: Mapping[str, Measure],
+    optimizer: optax.GradientTransformation,
+    data: Data,
+    validation: Data | None,
+    key: Key[Array, ""],
+    state: TrainState | None,
+) -> None:
+    """Traces the network and its measures on the data, and sees that the state is for them."""
+    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
+    check_measures(function, "data", network, measures, data, parameters)
+    if validation is not None:
+        check_measures(function, "validation", network, measures, validation, parameters)
+    if state is not None:
+        expected = jax.eval_shape(optimizer.init, parameters)
+        checks.same_tree(
+            function,
+            "leaves of state.optimizer_state",
+            state.optimizer_state,
+            "those of the optimizer",
+            expected,
+        )
 
 
 def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Array, ""]:
