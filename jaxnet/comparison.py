@@ -164,8 +164,9 @@ def compare_optimizers(
     >>> print(compare_optimizers(damped, optax.sgd(0.1, momentum=0.9)).hints[0])
     every update is 0.1 times the reference: a factor of the rate or of a moment (on all 6 ...
     """
-    problems = standard_problems() if problems is None else tuple(problems)
-    checks.whole_number("compare_optimizers", "steps", steps, 1)
+    problems = standard_problems() if problems is None else problems
+    checks.instance("compare_optimizers", "problems", problems, Sequence)
+    checks.whole_number("compare_optimizers", "steps", steps, 1, 2**31 - 1)
     starts = _check_problems(problems)
     rules = {}
     for role, optimizer in (("candidate", candidate), ("reference", reference)):
@@ -188,23 +189,13 @@ def compare_optimizers(
 
 def as_optimizer(function: str, role: str, optimizer: Any) -> optax.GradientTransformation:
     """A pair of functions as optax's type; anything else is refused."""
-    parts = getattr(optimizer, "init", None), getattr(optimizer, "update", None)
-    if isinstance(optimizer, tuple) and len(optimizer) == 2:
-        parts = optimizer
-    if not all(map(callable, parts)):
-        wrong = checks.describe(optimizer)
-        if callable(optimizer):
-            wrong += ", which is to be called first, with its learning rate"
-        if hasattr(optimizer, "step") or hasattr(optimizer, "apply_gradients"):
-            wrong += ", which keeps its state to itself"
-        raise TypeError(
-            f"{function}: expected the {role} as a pair of pure functions (init, update), such as "
-            f"an optax GradientTransformation. Received: {wrong}"
-        )
-    return optax.GradientTransformation(*parts)
+    if isinstance(optimizer, tuple) and len(optimizer) == 2 and all(map(callable, optimizer)):
+        return optax.GradientTransformation(*optimizer)
+    checks.optimizer(function, role, optimizer)
+    return optax.GradientTransformation(optimizer.init, optimizer.update)
 
 
-def _check_problems(problems: tuple[Any, ...]) -> list[PyTree]:
+def _check_problems(problems: Sequence[Any]) -> list[PyTree]:
     """The starts of different structures or shapes, in float32."""
     if not problems:
         raise ValueError("compare_optimizers: expected at least one problem. Received: none")
@@ -216,13 +207,15 @@ def _check_problems(problems: tuple[Any, ...]) -> list[PyTree]:
                 f"Received: {checks.describe(problem)}"
             )
         name = f"compare_optimizers: problem {problem.name!r}"
+        checks.floats(name, "parameters", problem.parameters)
         leaves = checks.named_leaves(problem.parameters)
         if not leaves:
             raise ValueError(f"{name}: expected parameters. Received: an empty tree")
         for path, leaf in leaves.items():
-            checks.floating(name, f"parameters at {path!r}", leaf)
+            checks.within(name, f"parameters at {path!r}" if path else "parameters", leaf)
+        checks.routine(name, "gradients", problem.gradients)
         parameters, gradients = cast(problem, "float32")
-        received = jax.eval_shape(gradients, parameters, jnp.zeros((), jnp.int32))
+        received = jax.eval_shape(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
         checks.same_tree(name, "gradients", received, "the parameters", parameters)
         starts[str(jax.tree.map(np.shape, parameters))] = parameters
     return list(starts.values())

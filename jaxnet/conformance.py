@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import optax
 
+from jaxnet import checks
 from jaxnet.comparison import Comparison, Optimizer, as_optimizer, compare_optimizers
 from jaxnet.properties import PROPERTIES, Failed, NotAsked, Subject, first_line, runs
 
@@ -84,6 +85,7 @@ def check_optimizer(
     >>> print(report.checks[1].seen)
     shapes, dtypes and weak types of 1 leaves
     """
+    checks.flag("check_optimizer", "per_element", per_element)
     init, update = _built("optimizer", optimizer)
     subject = Subject(init, update, _function(optimizer), per_element)
     expected = None if reference is None else _built("reference", reference)
@@ -107,7 +109,14 @@ def _function(optimizer: Any) -> Callable[[Any], Any] | None:
 
 def _built(role: str, optimizer: Any) -> optax.GradientTransformation:
     make = _function(optimizer)
-    return as_optimizer("check_optimizer", role, make(_RATE) if make else optimizer)
+    try:
+        built = make(_RATE) if make else optimizer
+    except Exception as error:
+        raise TypeError(
+            f"check_optimizer: expected the {role} as a function of the learning rate. "
+            f"Received: {first_line(error)}"
+        ) from error
+    return as_optimizer("check_optimizer", role, built)
 
 
 def _tried(name: str, property: Callable[[Subject], str], subject: Subject) -> Check:

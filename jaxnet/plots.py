@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxnet import checks
 from jaxnet.comparison import Comparison
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     """
     from matplotlib.figure import Figure
 
+    checks.instance("plot_comparison", "comparison", comparison, Comparison)
     problems = comparison.problems
     columns = min(len(problems), 4)
     rows = -(-len(problems) // columns)

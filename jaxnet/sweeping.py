@@ -63,6 +63,13 @@ class Sweep(NamedTuple):
 
     def member(self, *place: int) -> Member:
         """One run, by its place in the grid."""
+        if len(place) != self.done.ndim:
+            raise ValueError(
+                f"member: expected a place in each of the grid's axes, {list(self.done.shape)}. "
+                f"Received: {checks.describe(place)}"
+            )
+        for i, n in zip(place, self.done.shape, strict=True):
+            checks.whole_number("member", "place", i, -n, n - 1)
         place = tuple(range(n)[i] for i, n in zip(place, self.done.shape, strict=True))
         places = place * len(self.grid) if self.zipped else place
         values = zip(self.grid.items(), places, strict=True)
@@ -79,7 +86,13 @@ class Sweep(NamedTuple):
         Raises:
             ValueError: scores of another shape, or no run that is finite.
         """
-        array = np.asarray(scores, np.float64)
+        checks.flag("best", "largest", largest)
+        given = checks.as_array("best", "scores", scores)
+        if not checks.is_real(given):
+            raise TypeError(
+                f"best: expected numbers for scores. Received: {checks.describe(scores)}"
+            )
+        array = np.asarray(given, np.float64)
         if array.shape != self.done.shape:
             raise ValueError(
                 f"best: expected scores in the grid's axes, {list(self.done.shape)}. "
@@ -158,6 +171,9 @@ def sweep(
     >>> round(float(best.hyperparameters["rate"]), 3)
     0.1
     """
+    checks.routine("sweep", "run", run)
+    checks.flag("sweep", "zipped", zipped)
+    checks.flag("sweep", "progress", progress)
     if memory is not None:
         checks.number("sweep", "memory", memory, 1)
     values = _values(run, grid)
@@ -169,6 +185,11 @@ def sweep(
         )
     shape = tuple(lengths[:1] if zipped else lengths)
     members = math.prod(shape)
+    if members >= 2**31:
+        raise ValueError(
+            f"sweep: expected a grid of less than 2**31 runs. Received: {members}, "
+            f"{' x '.join(map(str, shape))}"
+        )
     budget = _free(jax.local_devices()[0]) / 2 if memory is None else memory
     program, chunk, workers = _program(run, values, zipped, shape, budget)
     results, done, diverged = _chunks(program, chunk, members, workers, progress)
@@ -181,15 +202,22 @@ def sweep(
 
 def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
     """The grid as arrays; names are checked against what `run` takes."""
-    if not isinstance(grid, Mapping) or not grid:
+    named = isinstance(grid, Mapping) and all(isinstance(name, str) for name in grid)
+    if not named or not grid:
         raise TypeError(
             "sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}. "
             f"Received: {checks.describe(grid)}"
         )
-    parameters = inspect.signature(run).parameters.values()
-    named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
-    takes, takes_any = [p.name for p in named], any(p.kind is p.VAR_KEYWORD for p in parameters)
-    needs = [p.name for p in named if p.default is p.empty]
+    try:
+        parameters = inspect.signature(run).parameters.values()
+    except ValueError:
+        raise ValueError(
+            "sweep: expected a run whose arguments Python can tell. "
+            f"Received: {checks.describe(run)}"
+        ) from None
+    takable = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    takes, takes_any = [p.name for p in takable], any(p.kind is p.VAR_KEYWORD for p in parameters)
+    needs = [p.name for p in takable if p.default is p.empty]
     unknown = [] if takes_any else [name for name in grid if name not in takes]
     missing = [name for name in needs if name not in grid]
     if unknown or missing:
@@ -202,17 +230,24 @@ def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
 
 def _array(name: str, value: Any) -> Array:
     try:
-        array = value if isinstance(value, jax.Array) else jnp.asarray(np.asarray(value))
-    except (TypeError, ValueError):
-        array = None
-    if array is None or array.ndim == 0 or len(array) == 0:
+        array = checks.as_array("sweep", name, value)
+    except (TypeError, ValueError):  # such as a list of keys
+        array = np.empty(0)
+    fits = checks.is_real(array) or _is_key(array)
+    if not fits or array.ndim == 0 or len(array) == 0:
         raise ValueError(
             f"sweep: expected at least one number or key for {name!r}. "
             f"Received: {checks.describe(value)}"
         )
-    if jnp.issubdtype(array.dtype, jnp.floating) and not bool(jnp.isfinite(array).all()):
-        raise ValueError(f"sweep: expected finite values for {name!r}. Received: {value}")
-    return array
+    if _is_key(array):
+        return jnp.asarray(array)
+    with np.errstate(over="ignore"):  # what overflows is found not to be finite
+        converted = jax.device_put(array)
+    checks.within("sweep", f"values for {name!r}", converted)
+    if jnp.issubdtype(array.dtype, jnp.integer):
+        limits = np.iinfo(converted.dtype)
+        checks.within("sweep", f"values for {name!r}", array, limits.min, limits.max)
+    return converted
 
 
 _LARGEST_CHUNK = 4096
@@ -264,6 +299,7 @@ def _compiled(
             at = places * len(names) if zipped else places
             chosen = [value[i] for value, i in zip(values, at, strict=True)]
             results = run.value(**dict(zip(names, chosen, strict=True)))
+            checks.arrays("sweep", "the results of run", results)
             return results, _is_finite(results)
 
         members = start + jnp.arange(chunk, dtype=jnp.int32)
