@@ -1,0 +1,1192 @@
+"""Wrong calls: each is refused by us, before anything is compiled, in words that say what to do.
+
+The tables below are calls as someone may write them, and what they get: the type of the error, the
+function, the argument, what was expected and what was received. In them `...` stands for anything.
+What JAX or NumPy would say first is no help, so the error must be raised in a file of jaxnet's; nor
+is an answer after a minute of compiling.
+"""
+
+import functools
+import re
+import traceback
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas
+import problems
+import pytest
+
+import jaxnet.plots
+from jaxnet import adam, adamw, dense, gradient_descent, layer_norm, mlp, sgd
+
+NAN, INF, HUGE = float("nan"), float("inf"), 10**400
+KEY, RAW_KEY = jax.random.key(0), jnp.zeros(2, jnp.uint32)
+KEYS = jax.random.split(jax.random.key(1), 3)
+NEGATIVE, NOT_FINITE = jnp.array(-1.0), jnp.array([1.0, INF])
+INTEGERS, COMPLEX = jnp.arange(2, dtype=jnp.int32), jnp.ones(2, jnp.complex64)
+RAGGED = [[1.0], [1.0, 2.0]]
+
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(6, 3)).astype(np.float32)
+LABELS = np.array([0, 1, 2, 3, 1, 2], np.int32)
+ONE_HOT = np.eye(4, dtype=np.float32)[LABELS]
+OUTPUTS = jnp.asarray(RANDOM.uniform(0.1, 0.9, (6, 4)), jnp.float32)
+COLUMN, ONE_COLUMN = OUTPUTS[:, 0], OUTPUTS[:, :1]
+HALF_COLUMN = COLUMN.astype(jnp.bfloat16)
+YES_OR_NO = np.array([0, 1, 1, 0, 1, 0])
+NEGATIVE_LABEL = jnp.asarray(LABELS).at[1].set(-1)
+ARRAY = jnp.ones((7, 3))
+COMPLEX_INPUTS, WHOLE_INPUTS = jnp.ones((6, 3), jnp.complex64), jnp.ones((6, 3), jnp.int32)
+INFINITE_INPUTS = jnp.asarray(INPUTS).at[1].set(-INF)
+ONE_NEGATIVE = jnp.ones(6).at[1].set(-1)
+
+
+def with_one(array, value):
+    """The array with a value in its second row."""
+    changed = np.array(array)
+    changed[1] = value
+    return changed
+
+
+NETWORK, OTHER_NETWORK, ADAM = mlp([3, 8, 4]), mlp([3, 5, 4]), adam(0.01)
+PARAMETERS, OTHERS = NETWORK.init(jax.random.key(0)), OTHER_NETWORK.init(jax.random.key(0))
+LAYER, NORM = dense(3, 2), layer_norm(3)
+LAYER_PARAMETERS = LAYER.init(jax.random.key(0))
+WEIGHTS, BIASES = LAYER_PARAMETERS
+NORM_PARAMETERS = NORM.init(KEY)
+TURNED_WEIGHTS = WEIGHTS.T
+STATE = jaxnet.initial_state(NETWORK, ADAM, key=jax.random.key(0))
+RUN = jaxnet.Fit(PARAMETERS, {"cost": np.ones(1)}, STATE, "finished")
+
+TREE = {"b": jnp.ones(3), "w": jnp.ones((2, 3))}
+FEWER, MORE = {"w": TREE["w"]}, TREE | {"z": jnp.ones(1)}
+TURNED = TREE | {"w": TREE["w"].T}
+HALF = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), TREE)
+WORDS, WHOLE = TREE | {"w": "w"}, TREE | {"b": INTEGERS}
+OF_ADAM, OF_ADAMW = ADAM.init(TREE), adamw(0.1).init(TREE)
+OF_SGD, OF_DESCENT = sgd(0.1).init(TREE), gradient_descent(0.1).init(TREE)
+
+BOWL = jaxnet.Problem("bowl", np.ones(2, np.float32), lambda parameters, step: parameters)
+FOUND = jaxnet.Sweep(
+    {"a": jnp.ones(2), "b": jnp.ones(3)}, False, None, np.ones((2, 3), bool), np.zeros((2, 3), bool)
+)
+
+
+class Torch:
+    """As an optimizer of PyTorch's looks."""
+
+    def step(self):
+        raise NotImplementedError
+
+    def __repr__(self):
+        return "Adam(\n    lr: 0.001\n)"
+
+
+def power(a, b=1.0):
+    return a**b
+
+
+def data_changed(function, **changes):
+    """A whole call of `fit` or `train`, with some arguments changed."""
+    arguments = {"network": NETWORK, "loss": jaxnet.softmax_cross_entropy, "optimizer": ADAM}
+    arguments |= {"data": (INPUTS, LABELS), "key": KEY, "epochs": 2, "batch_size": 3} | changes
+    return function(**arguments)
+
+
+fit = functools.partial(data_changed, jaxnet.fit)
+train = functools.partial(data_changed, jaxnet.train)
+
+
+def evaluate(
+    network=NETWORK, parameters=PARAMETERS, data=(INPUTS, LABELS), measures=None, **changes
+):
+    measures = {"accuracy": jaxnet.accuracy} if measures is None else measures
+    return jaxnet.evaluate(network, parameters, data, measures, **changes)
+
+
+def predict(network=NETWORK, parameters=PARAMETERS, inputs=INPUTS, **changes):
+    return jaxnet.predict(network, parameters, inputs, **changes)
+
+
+STEP = jaxnet.make_step(NETWORK, jaxnet.softmax_cross_entropy, ADAM)
+BATCH = jnp.asarray(INPUTS), jnp.asarray(LABELS)
+
+MEAN_OF_ALL = {"mean": lambda outputs, targets: jnp.mean(outputs)}
+RIGHT_OR_NOT = {"right": lambda outputs, targets: jnp.argmax(outputs, -1) == targets}
+NOT_NUMBERS = pandas.DataFrame({"weight": [150.0, 120.0], "colour": ["red", "green"]})
+MISSING = pandas.DataFrame({"weight": [150.0, None], "smooth": [1.0, 0.0], "size": [1.0, 2.0]})
+
+sweep = functools.partial(jaxnet.sweep, power)
+compare = functools.partial(jaxnet.compare_optimizers, problems=[BOWL], steps=2)
+
+ACTIVATIONS = r"""
+>>> relu("0.5")
+TypeError: relu: expected floating-point x. Received: str '0.5'
+>>> sigmoid(None)
+TypeError: sigmoid: expected floating-point x. Received: NoneType None
+>>> tanh(RAGGED)
+TypeError: tanh: expected floating-point x. Received: list [[1.0], [1.0, 2.0]]
+>>> gelu(INTEGERS)
+TypeError: gelu: expected floating-point x. Received: int32[2]
+>>> silu(True)
+TypeError: silu: expected floating-point x. Received: bool True
+>>> softplus({"a": 1.0})
+TypeError: softplus: expected floating-point x. Received: dict {'a': 1.0}
+>>> elu(KEY)
+TypeError: elu: expected floating-point x. Received: key<...
+>>> selu(COMPLEX)
+TypeError: selu: expected floating-point x. Received: complex64[2]
+>>> identity(HUGE)
+TypeError: identity: expected floating-point x. Received: int 1000...
+>>> relu(relu)
+TypeError: relu: expected floating-point x. Received: function <function relu...
+>>> leaky_relu(ARRAY, "0.1")
+TypeError: leaky_relu: expected a number for negative_slope. Received: str '0.1'
+>>> leaky_relu(ARRAY, NAN)
+ValueError: leaky_relu: expected a finite negative_slope. Received: nan
+>>> leaky_relu(ARRAY, ARRAY)
+TypeError: leaky_relu: expected a number for negative_slope. Received: float32[7, 3]
+>>> elu(ARRAY, None)
+TypeError: elu: expected a number for alpha. Received: NoneType None
+>>> elu(ARRAY, INF)
+ValueError: elu: expected a finite alpha. Received: inf
+>>> gelu(ARRAY, approximate="none")
+TypeError: gelu: expected True or False for approximate. Received: str 'none'
+>>> straight_through("binary_step")
+TypeError: straight_through: expected a function for activation. Received: str 'binary_step'
+>>> straight_through(binary_step, 1.0)
+TypeError: straight_through: expected a function for surrogate. Received: float 1.0
+>>> straight_through(binary_step)(INTEGERS)
+TypeError: binary_step: expected floating-point x. Received: int32[2]
+"""
+
+SOFTMAX = r"""
+>>> softmax(LABELS)
+TypeError: softmax: expected floating-point x. Received: int32[6]
+>>> softmax(0.5)
+ValueError: softmax: expected x with a class axis. Received: a scalar
+>>> softmax(OUTPUTS, 2)
+ValueError: softmax: expected axis of at least -2 and at most 1. Received: 2
+>>> log_softmax(OUTPUTS, -3)
+ValueError: log_softmax: expected axis of at least -2. Received: -3
+>>> softmax(OUTPUTS, None)
+TypeError: softmax: expected an integer for axis. Received: NoneType None
+>>> softmax(OUTPUTS, True)
+TypeError: softmax: expected an integer for axis. Received: bool True
+>>> softmax(OUTPUTS, (0, 1))
+TypeError: softmax: expected an integer for axis. Received: tuple (0, 1)
+>>> softmax(OUTPUTS, where=[0.0, 0.0, 0.0, -INF])
+TypeError: softmax: expected a boolean mask for where. Received: float64
+>>> log_softmax(OUTPUTS, where="all")
+TypeError: log_softmax: expected numbers for where. Received: str 'all'
+>>> log_softmax(OUTPUTS, where=[True, True, False])
+ValueError: log_softmax: expected where of the shape of x, [6, 4], or one that is broadcast to it.
+Received: [3]
+"""
+
+LOSSES = r"""
+>>> squared_error(None, ONE_HOT)
+TypeError: squared_error: expected floating-point outputs. Received: NoneType None
+>>> huber(RAGGED, ONE_HOT)
+TypeError: huber: expected floating-point outputs. Received: list [[1.0], [1.0, 2.0]]
+>>> squared_error(0.5, 0.5)
+ValueError: squared_error: expected outputs with a batch axis. Received: a scalar
+>>> squared_error(OUTPUTS, "labels")
+TypeError: squared_error: expected numbers for targets. Received: str 'labels'
+>>> mean_squared_error(OUTPUTS, LABELS)
+ValueError: mean_squared_error: expected targets of the same shape as outputs, [6, 4]. Received: [6]
+>>> absolute_error(ONE_COLUMN, COLUMN)
+ValueError: absolute_error: expected targets of the same shape as outputs, [6, 1]. Received: [6]
+>>> mean_absolute_error(COLUMN, ONE_COLUMN)
+ValueError: mean_absolute_error: expected targets of the same shape as outputs, [6].
+Received: [6, 1]
+>>> mean_absolute_error(OUTPUTS, RAGGED)
+TypeError: mean_absolute_error: expected numbers for targets. Received: list [[1.0], [1.0, 2.0]]
+>>> squared_error(NOT_FINITE, COMPLEX)
+TypeError: squared_error: expected numbers for targets. Received: complex64[2]
+>>> squared_error(COLUMN, HALF_COLUMN)
+TypeError: squared_error: expected targets of the same dtype as outputs, float32. Received: bfloat16
+>>> huber(OUTPUTS, ONE_HOT, delta=-1)
+ValueError: huber: expected a finite delta of at least 0. Received: -1
+>>> huber(OUTPUTS, ONE_HOT, delta="1")
+TypeError: huber: expected a number for delta. Received: str '1'
+>>> huber(OUTPUTS, ONE_HOT, delta=NAN)
+ValueError: huber: expected a finite delta of at least 0. Received: nan
+>>> softmax_cross_entropy(INTEGERS, LABELS)
+TypeError: softmax_cross_entropy: expected floating-point logits. Received: int32[2]
+>>> softmax_cross_entropy(OUTPUTS, ONE_HOT.astype(int))
+ValueError: softmax_cross_entropy: expected labels of shape [6] for outputs of shape [6, 4].
+Received: [6, 4]
+>>> softmax_cross_entropy(OUTPUTS, LABELS.astype(np.float32))
+ValueError: softmax_cross_entropy: expected targets, if they are no integer labels, of the same
+shape as outputs, [6, 4].
+Received: [6]
+>>> softmax_cross_entropy(OUTPUTS, LABELS[:, None])
+ValueError: softmax_cross_entropy: expected labels of shape [6] for outputs of shape [6, 4].
+Received: [6, 1]
+>>> softmax_cross_entropy(OUTPUTS, ["apple"] * 6)
+TypeError: softmax_cross_entropy: expected numbers for targets.
+Received: list ['apple', 'apple', 'apple', 'apple', 'apple', 'apple']
+>>> softmax_cross_entropy(OUTPUTS, [[0], [1, 2]])
+ValueError: softmax_cross_entropy: expected targets as rows of equal length.
+Received: list [[0], [1, 2]]
+>>> softmax_cross_entropy(OUTPUTS, with_one(LABELS, 4))
+ValueError: softmax_cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: 4 at index (1,)
+>>> softmax_cross_entropy(OUTPUTS, NEGATIVE_LABEL)
+ValueError: softmax_cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: -1 at index (1,)
+>>> cross_entropy(OUTPUTS, with_one(LABELS.astype(np.int64), 2**40))
+ValueError: cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: 1099511627776 at index (1,)
+>>> cross_entropy(OUTPUTS, LABELS, label_smoothing=True)
+ValueError: cross_entropy: expected label_smoothing from 0 to 1. Received: True
+>>> cross_entropy(OUTPUTS, LABELS, label_smoothing=10)
+ValueError: cross_entropy: expected label_smoothing from 0 to 1. Received: 10
+>>> cross_entropy(OUTPUTS, LABELS, class_weights={0: 1.0})
+TypeError: cross_entropy: expected numbers for class_weights. Received: dict {0: 1.0}
+>>> cross_entropy(OUTPUTS, LABELS, class_weights=[1.0, 2.0])
+ValueError: cross_entropy: expected class_weights of shape [4]. Received: [2]
+>>> cross_entropy(OUTPUTS, LABELS, class_weights=[1.0, -2.0, 1.0, 1.0])
+ValueError: cross_entropy: expected finite class_weights of at least 0. Received: -2.0 at index (1,)
+>>> softmax_cross_entropy(OUTPUTS, LABELS, class_weights=[1.0, NAN, 1.0, 1.0])
+ValueError: softmax_cross_entropy: expected finite class_weights of at least 0.
+Received: nan at index (1,)
+>>> sigmoid_binary_cross_entropy(COLUMN, LABELS)
+ValueError: sigmoid_binary_cross_entropy: expected finite targets of at least 0 and at most 1.
+Received: 2 at index (2,)
+>>> binary_cross_entropy(COLUMN, 2 * YES_OR_NO - 1)
+ValueError: binary_cross_entropy: expected finite targets of at least 0 and at most 1.
+Received: -1 at index (0,)
+>>> sigmoid_binary_cross_entropy(ONE_COLUMN, YES_OR_NO)
+ValueError: sigmoid_binary_cross_entropy: expected targets of the same shape as outputs, [6, 1].
+Received: [6]
+>>> binary_cross_entropy(COLUMN, ["yes"] * 6)
+TypeError: binary_cross_entropy: expected numbers for targets.
+Received: list ['yes', 'yes', 'yes', 'yes', 'yes', 'yes']
+"""
+
+WEIGHTED_MEAN = r"""
+>>> weighted_mean(LABELS)
+TypeError: weighted_mean: expected floating-point values. Received: int32[6]
+>>> weighted_mean(None)
+TypeError: weighted_mean: expected floating-point values. Received: NoneType None
+>>> weighted_mean(COLUMN, [1.0, 1.0])
+ValueError: weighted_mean: expected weights of the same shape as values, [6]. Received: [2]
+>>> weighted_mean(COLUMN, 2.0)
+ValueError: weighted_mean: expected weights of the same shape as values, [6]. Received: []
+>>> weighted_mean(COLUMN, with_one(COLUMN, -1))
+ValueError: weighted_mean: expected finite weights of at least 0. Received: -1.0 at index (1,)
+>>> weighted_mean(COLUMN, with_one(COLUMN, NAN))
+ValueError: weighted_mean: expected finite weights of at least 0. Received: nan at index (1,)
+>>> weighted_mean(COLUMN, "equal")
+TypeError: weighted_mean: expected numbers for weights. Received: str 'equal'
+>>> weighted_mean(NOT_FINITE, COMPLEX)
+TypeError: weighted_mean: expected numbers for weights. Received: complex64[2]
+"""
+
+METRICS = r"""
+>>> accuracy(LABELS, LABELS)
+TypeError: accuracy: expected floating-point outputs. Received: int32[6]
+>>> accuracy(0.5, 1)
+ValueError: accuracy: expected outputs with a class axis. Received: a scalar
+>>> accuracy(OUTPUTS, None)
+TypeError: accuracy: expected integer labels. Received: NoneType None
+>>> accuracy(OUTPUTS, ["a"] * 6)
+TypeError: accuracy: expected integer labels. Received: list ['a', 'a', 'a', 'a', 'a', 'a']
+>>> accuracy(OUTPUTS, LABELS.astype(np.float32))
+ValueError: accuracy: expected targets of the same shape as outputs, [6, 4]. Received: [6]
+>>> accuracy(OUTPUTS, LABELS + 1)
+ValueError: accuracy: expected labels from 0 to 3, as there are 4 outputs. Received: 4 at index (3,)
+>>> accuracy(OUTPUTS, LABELS[:5])
+ValueError: accuracy: expected labels of shape [6] for outputs of shape [6, 4]. Received: [5]
+>>> accuracy(OUTPUTS, RAGGED)
+ValueError: accuracy: expected targets as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+>>> top_k_accuracy(OUTPUTS, LABELS, k=5)
+ValueError: top_k_accuracy: expected k of at least 1 and at most 4. Received: 5
+>>> top_k_accuracy(OUTPUTS, LABELS, k=0)
+ValueError: top_k_accuracy: expected k of at least 1. Received: 0
+>>> top_k_accuracy(OUTPUTS, LABELS, k=True)
+TypeError: top_k_accuracy: expected an integer for k. Received: bool True
+>>> top_k_accuracy(OUTPUTS, ONE_HOT.astype(int), k=2)
+ValueError: top_k_accuracy: expected labels of shape [6] for outputs of shape [6, 4].
+Received: [6, 4]
+>>> binary_accuracy(COLUMN, YES_OR_NO, threshold="0.5")
+TypeError: binary_accuracy: expected a number for threshold. Received: str '0.5'
+>>> binary_accuracy(COLUMN, YES_OR_NO, threshold=NAN)
+ValueError: binary_accuracy: expected a finite threshold. Received: nan
+>>> binary_accuracy(ONE_COLUMN, YES_OR_NO)
+ValueError: binary_accuracy: expected targets of the same shape as outputs, [6, 1]. Received: [6]
+>>> confusion_matrix(OUTPUTS, with_one(LABELS, 7))
+ValueError: confusion_matrix: expected labels from 0 to 3, as there are 4 outputs.
+Received: 7 at index (1,)
+>>> class_scores(np.ones((3, 4), np.int32))
+ValueError: class_scores: expected a square confusion matrix. Received: int32[3, 4]
+>>> class_scores(np.eye(3))
+TypeError: class_scores: expected a confusion matrix of integers, how many examples there are.
+Received: float64[3, 3]
+>>> class_scores([[1, -1], [0, 2]])
+ValueError: class_scores: expected finite confusion of at least 0. Received: -1 at index (0, 1)
+>>> class_scores("matrix")
+TypeError: class_scores: expected numbers for confusion. Received: str 'matrix'
+>>> r_squared(COLUMN, ONE_COLUMN)
+ValueError: r_squared: expected targets of the same shape as outputs, [6]. Received: [6, 1]
+>>> r_squared(COLUMN, None)
+TypeError: r_squared: expected numbers for targets. Received: NoneType None
+"""
+
+OPTIMIZERS = r"""
+>>> gradient_descent(-0.1)
+ValueError: gradient_descent: expected a finite learning_rate of at least 0. Received: -0.1
+>>> sgd(NAN)
+ValueError: sgd: expected a finite learning_rate of at least 0. Received: nan
+>>> adam(INF)
+ValueError: adam: expected a finite learning_rate of at least 0. Received: inf
+>>> adam(HUGE)
+ValueError: adam: expected a finite learning_rate of at least 0. Received: 1000...
+>>> adam(NEGATIVE)
+ValueError: adam: expected a finite learning_rate of at least 0. Received: -1.0
+>>> adam(True)
+TypeError: adam: expected a number for learning_rate. Received: bool True
+>>> adam("0.1")
+TypeError: adam: expected a number for learning_rate. Received: str '0.1'
+>>> adam(np.str_("0.1"))
+TypeError: adam: expected a number for learning_rate. Received: <U3[]
+>>> adam(None)
+TypeError: adam: expected a number for learning_rate. Received: NoneType None
+>>> adam([0.1])
+TypeError: adam: expected a number for learning_rate. Received: list [0.1]
+>>> adam(COLUMN)
+TypeError: adam: expected a number for learning_rate. Received: float32[6]
+>>> adamw(1j)
+TypeError: adamw: expected a number for learning_rate. Received: complex 1j
+>>> sgd(0.1, momentum=None)
+TypeError: sgd: expected a number for momentum. Received: NoneType None
+>>> sgd(0.1, momentum=1)
+ValueError: sgd: expected a finite momentum of at least 0 and below 1. Received: 1
+>>> sgd(0.1, nesterov="no")
+TypeError: sgd: expected True or False for nesterov. Received: str 'no'
+>>> adam(0.1, b1=1.0)
+ValueError: adam: expected a finite b1 of at least 0 and below 1. Received: 1.0
+>>> adam(0.1, b2=-0.1)
+ValueError: adam: expected a finite b2 of at least 0 and below 1. Received: -0.1
+>>> adam(0.1, b1=(0.9, 0.999))
+TypeError: adam: expected a number for b1. Received: tuple (0.9, 0.999)
+>>> adam(0.1, eps=-1e-8)
+ValueError: adam: expected a finite eps of at least 0. Received: -1e-08
+>>> adam(0.1, eps_root=NAN)
+ValueError: adam: expected a finite eps_root of at least 0. Received: nan
+>>> adamw(0.1, weight_decay=-1)
+ValueError: adamw: expected a finite weight_decay of at least 0. Received: -1
+>>> adam(0.1).init(WORDS)
+TypeError: adam: expected floating-point parameters. Received: str 'w' at 'w'
+>>> sgd(0.1).init(WHOLE)
+TypeError: sgd: expected floating-point parameters. Received: int32[2] at 'b'
+>>> gradient_descent(0.1).init(3)
+TypeError: gradient_descent: expected floating-point parameters. Received: int 3
+>>> ADAM.update(FEWER, OF_ADAM)
+ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
+float32[3], 'w': float32[2, 3]}
+Received: {'w': float32[2, 3]}
+>>> sgd(0.1).update(MORE, OF_SGD)
+ValueError: sgd: expected gradients that match the parameters, but 'z' is not expected. Expected:
+{'b': float32[3], 'w': float32[2, 3]}
+Received: {'b': float32[3], 'w': float32[2, 3], 'z': float32[1]}
+>>> adamw(0.1).update(TURNED, OF_ADAMW, TREE)
+ValueError: adamw: expected gradients that match the parameters, but 'w' is float32[3, 2] in place
+of float32[2, 3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
+Received: {'b': float32[3], 'w': float32[3, 2]}
+>>> gradient_descent(0.1).update(HALF, OF_DESCENT, TREE)
+ValueError: gradient_descent: expected gradients that match the parameters, but 'b' is bfloat16[3]
+in place of float32[3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
+Received: {'b': bfloat16[3], 'w': bfloat16[2, 3]}
+>>> ADAM.update(list(TREE.values()), OF_ADAM)
+ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
+float32[3], 'w': float32[2, 3]}
+Received: [float32[3], float32[2, 3]]
+>>> ADAM.update(None, OF_ADAM)
+ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
+float32[3], 'w': float32[2, 3]}
+Received: None
+>>> ADAM.update(WORDS, OF_ADAM)
+TypeError: adam: expected arrays in gradients. Received: str 'w' at 'w'
+>>> gradient_descent(0.1).update(WHOLE, OF_DESCENT)
+TypeError: gradient_descent: expected floating-point gradients. Received: int32[2] at 'b'
+>>> ADAM.update(TREE, OF_SGD)
+TypeError: adam: expected state of type AdamState. Received: SgdState SgdState(step=...
+>>> sgd(0.1).update(TREE, TREE)
+TypeError: sgd: expected state of type SgdState. Received: dict {'b': Array(...
+>>> gradient_descent(0.1).update(TREE, ())
+TypeError: gradient_descent: expected state of type GradientDescentState. Received: tuple ()
+>>> adamw(0.1).update(TREE, OF_ADAMW)
+ValueError: adamw: expected update(gradients, state, parameters). Received: None
+>>> adamw(0.1, mask="w").update(TREE, OF_ADAMW, TREE)
+TypeError: adamw: expected True or False for each leaf of mask. Received: str 'w'
+>>> adamw(0.1, mask={"b": False}).update(TREE, OF_ADAMW, TREE)
+ValueError: adamw: expected a mask like the parameters, or a prefix of them. Expected: {'b':
+float32[3], 'w': float32[2, 3]}
+Received: {'b': False}
+>>> adam(lambda step: "0.1").update(TREE, OF_ADAM)
+TypeError: adam: expected a number for the learning_rate of a step. Received: str '0.1'
+>>> sgd(lambda step: COLUMN).update(TREE, OF_SGD)
+TypeError: sgd: expected a number for the learning_rate of a step. Received: float32[6]
+"""
+
+NETWORKS = r"""
+>>> dense(0, 3)
+ValueError: dense: expected inputs of at least 1. Received: 0
+>>> dense(3, -2)
+ValueError: dense: expected outputs of at least 1. Received: -2
+>>> dense(3.0, 2)
+TypeError: dense: expected an integer for inputs. Received: float 3.0
+>>> dense(True, 3)
+TypeError: dense: expected an integer for inputs. Received: bool True
+>>> dense(np.float32, 3)
+TypeError: dense: expected an integer for inputs. Received: type <class 'numpy.float32'>
+>>> dense(3, (2, 2))
+TypeError: dense: expected an integer for outputs. Received: tuple (2, 2)
+>>> dense(10**30, 2)
+ValueError: dense: expected inputs of at least 1 and at most 2147483647.
+Received: 1000000000000000000000000000000
+>>> dense(3, 2, "relu")
+TypeError: dense: expected a function for activation. Received: str 'relu'
+>>> dense(3, 2, None)
+TypeError: dense: expected a function for activation. Received: NoneType None
+>>> dense(3, 2, initializer="he")
+TypeError: dense: expected a function for initializer. Received: str 'he'
+>>> dense(3, 2, initializer=jax.nn.initializers.he_normal).init(KEY)
+ValueError: dense(3, 2, identity): expected an initializer that gives weights [3, 2].
+Received: function <function...
+>>> LAYER.init(0)
+TypeError: dense(3, 2, identity): expected one key made by jax.random.key(seed). Received: int 0
+>>> LAYER.init(RAW_KEY)
+TypeError: dense(3, 2, identity): expected one key made by jax.random.key(seed). Received: uint32[2]
+>>> LAYER.init(KEYS)
+TypeError: dense(3, 2, identity): expected one key made by jax.random.key(seed). Received: key<...
+>>> LAYER.apply(LAYER_PARAMETERS, jnp.asarray(OUTPUTS))
+ValueError: dense(3, 2, identity): expected inputs with 3 features. Received: [6, 4]
+>>> LAYER.apply(LAYER_PARAMETERS, [1.0, 2.0, 3.0])
+TypeError: dense(3, 2, identity): expected inputs as an array. Received: list [1.0, 2.0, 3.0]
+>>> LAYER.apply(LAYER_PARAMETERS, INPUTS.astype(np.float64))
+TypeError: dense(3, 2, identity): expected inputs of the parameters' dtype, float32.
+Received: float64
+>>> LAYER.apply((TURNED_WEIGHTS, BIASES), ARRAY)
+ValueError: dense(3, 2, identity): expected parameters weights [3, 2] and biases [2].
+Received: (float32[2, 3], float32[2])
+>>> LAYER.apply((WEIGHTS, WEIGHTS), ARRAY)
+ValueError: dense(3, 2, identity): expected parameters weights [3, 2] and biases [2].
+Received: (float32[3, 2], float32[3, 2])
+>>> LAYER.apply(WEIGHTS, ARRAY)
+ValueError: dense(3, 2, identity): expected parameters weights [3, 2] and biases [2].
+Received: float32[3, 2]
+>>> LAYER.apply(None, ARRAY)
+ValueError: dense(3, 2, identity): expected parameters weights [3, 2] and biases [2]. Received: None
+>>> LAYER.apply(("weights", "biases"), ARRAY)
+TypeError: dense(3, 2, identity): expected arrays in parameters. Received: str 'weights' at '0'
+>>> dropout(1.0)
+ValueError: dropout: expected a finite rate of at least 0 and below 1. Received: 1.0
+>>> dropout(-0.1)
+ValueError: dropout: expected a finite rate of at least 0 and below 1. Received: -0.1
+>>> dropout(50)
+ValueError: dropout: expected a finite rate of at least 0 and below 1. Received: 50
+>>> dropout("half")
+TypeError: dropout: expected a number for rate. Received: str 'half'
+>>> dropout(True)
+TypeError: dropout: expected a number for rate. Received: bool True
+>>> dropout(relu)
+TypeError: dropout: expected a number for rate. Received: function <function relu...
+>>> dropout(0.5).apply((), ARRAY, key=0)
+TypeError: dropout(0.5): expected one key made by jax.random.key(seed). Received: int 0
+>>> dropout(0.5).apply((), INTEGERS, key=KEY)
+TypeError: dropout(0.5): expected floating-point inputs. Received: int32[2]
+>>> layer_norm(0)
+ValueError: layer_norm: expected features of at least 1. Received: 0
+>>> layer_norm((3,))
+TypeError: layer_norm: expected an integer for features. Received: tuple (3,)
+>>> layer_norm(3, epsilon=-1e-5)
+ValueError: layer_norm: expected a finite epsilon of at least 0. Received: -1e-05
+>>> NORM.apply(LAYER_PARAMETERS, ARRAY)
+ValueError: layer_norm(3): expected parameters scale [3] and offset [3].
+Received: DenseParameters(weights=float32[3, 2], biases=float32[2])
+>>> NORM.apply(NORM_PARAMETERS, OUTPUTS)
+ValueError: layer_norm(3): expected inputs with 3 features. Received: [6, 4]
+>>> residual(relu)
+TypeError: residual: expected network of type Network. Received: function <function...
+>>> residual(dense(4, 5))
+ValueError: residual: expected a network with as many outputs as inputs.
+Received: dense(4, 5, identity), with 4 inputs and 5 outputs
+>>> residual(serial(lambda x: BIASES)).apply(((),), ARRAY)
+ValueError: residual(serial(<lambda>)): expected outputs of the shape of the inputs, [7, 3].
+Received: [2]
+>>> serial()
+ValueError: serial: expected at least one layer. Received: none
+>>> serial([LAYER, relu])
+TypeError: serial: expected networks and functions as layers. Received: list [Network(...
+>>> serial(LAYER, "relu")
+TypeError: serial: expected networks and functions as layers. Received: str 'relu'
+>>> serial(dense(10, 16), relu, dense(32, 3))
+ValueError: serial: expected layers that fit.
+Received: layer 0, dense(10, 16, identity), which puts out 16 features, before layer 2, dense(32, 3,
+identity), which takes 32
+>>> serial(LAYER, compute_dtype="float33")
+TypeError: serial: expected a floating-point compute_dtype, such as jnp.bfloat16.
+Received: str 'float33'
+>>> serial(LAYER, compute_dtype=jnp.int8)
+TypeError: serial: expected a floating-point compute_dtype, such as jnp.bfloat16.
+Received: _ScalarMeta <class 'jax.numpy.int8'>
+>>> NETWORK.init(42)
+TypeError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected one key made by
+jax.random.key(seed).
+Received: int 42
+>>> NETWORK.apply(PARAMETERS, ARRAY, key=RAW_KEY)
+TypeError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected one key made by
+jax.random.key(seed).
+Received: uint32[2]
+>>> NETWORK.apply(PARAMETERS[:1], ARRAY)
+ValueError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected the parameters of 2 layers.
+Received: 1
+>>> NETWORK.apply(None, ARRAY)
+ValueError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected the parameters of 2 layers.
+Received: NoneType None
+>>> NETWORK.apply(OTHERS, ARRAY)
+ValueError: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
+Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> mlp([3])
+ValueError: mlp: expected a list of at least two sizes. Received: list [3]
+>>> mlp(3)
+ValueError: mlp: expected a list of at least two sizes. Received: int 3
+>>> mlp(np.array([3, 4]))
+ValueError: mlp: expected a list of at least two sizes. Received: int64[2]
+>>> mlp([3, 0, 2])
+ValueError: dense: expected outputs of at least 1. Received: 0
+>>> mlp([3, [4, 4], 2])
+TypeError: dense: expected an integer for outputs. Received: list [4, 4]
+>>> mlp("3,4")
+TypeError: dense: expected an integer for inputs. Received: str '3'
+>>> mlp([3, 2], activation="relu")
+TypeError: mlp: expected a function for activation. Received: str 'relu'
+>>> mlp([3, 2], output_activation="softmax")
+TypeError: mlp: expected a function for output_activation. Received: str 'softmax'
+>>> mlp([3, 2], compute_dtype=3)
+TypeError: serial: expected a floating-point compute_dtype, such as jnp.bfloat16. Received: int 3
+"""
+
+EVALUATION = r"""
+>>> predict(mlp)
+TypeError: predict: expected network of type Network. Received: function <function mlp...
+>>> predict(None)
+TypeError: predict: expected network of type Network. Received: NoneType None
+>>> predict(jaxnet.Network(None, None))
+TypeError: predict: expected a function for network.init. Received: NoneType None
+>>> predict(parameters=RUN)
+TypeError: predict: expected arrays in parameters. Received: str 'finished' at 'stopped'
+>>> predict(parameters=STATE)
+ValueError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected the parameters of 2 layers.
+Received: 4
+>>> predict(parameters=OTHERS)
+ValueError: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
+Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> predict(inputs=[1.0, 2.0, 3.0])
+ValueError: predict: expected inputs of shape [examples, features]. Received: [3]
+>>> predict(inputs=1.0)
+ValueError: predict: expected inputs of shape [examples, features]. Received: []
+>>> predict(inputs=OUTPUTS)
+ValueError: dense(3, 8, relu): expected inputs with 3 features. Received: [6, 4]
+>>> predict(inputs=RAGGED)
+ValueError: predict: expected inputs as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+>>> predict(inputs=None)
+TypeError: predict: expected numbers for inputs. Received: dtype object, such as None
+>>> predict(inputs=KEYS)
+TypeError: predict: expected numbers for inputs. Received: key<...
+>>> predict(batch_size=0)
+ValueError: predict: expected batch_size of at least 1. Received: 0
+>>> predict(batch_size=2.0)
+TypeError: predict: expected an integer for batch_size. Received: float 2.0
+>>> predict(batch_size=None)
+TypeError: predict: expected an integer for batch_size. Received: NoneType None
+>>> evaluate(3)
+TypeError: evaluate: expected network of type Network. Received: int 3
+>>> evaluate(parameters=RUN)
+TypeError: evaluate: expected arrays in parameters. Received: str 'finished' at 'stopped'
+>>> evaluate(parameters=OTHERS)
+ValueError: evaluate: data: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
+Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> evaluate(data=INPUTS)
+TypeError: evaluate: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: float32[6, 3]
+>>> evaluate(data=(INPUTS, LABELS + 1))
+ValueError: evaluate: data: accuracy: expected labels from 0 to 3, as there are 4 outputs.
+Received: 4 at index (3,)
+>>> evaluate(measures=accuracy)
+TypeError: evaluate: expected measures as names and functions, such as {'accuracy':
+jaxnet.accuracy}.
+Received: function <function accuracy...
+>>> evaluate(measures=[accuracy])
+TypeError: evaluate: expected measures as names and functions, such as {'accuracy':
+jaxnet.accuracy}.
+Received: list [<function accuracy...
+>>> evaluate(measures={"accuracy": "accuracy"})
+TypeError: evaluate: expected measures as names and functions, such as {'accuracy':
+jaxnet.accuracy}.
+Received: dict {'accuracy': 'accuracy'}
+>>> evaluate(batch_size=-1)
+ValueError: evaluate: expected batch_size of at least 1. Received: -1
+>>> evaluate(batch_size=True)
+TypeError: evaluate: expected an integer for batch_size. Received: bool True
+"""
+
+STEPS = r"""
+>>> make_step("network", softmax_cross_entropy, ADAM)
+TypeError: make_step: expected network of type Network. Received: str 'network'
+>>> make_step(NETWORK, ADAM, softmax_cross_entropy)
+TypeError: make_step: expected the optimizer as a pair of pure functions (init, update), such as an
+optax GradientTransformation.
+Received: function <function softmax_cross_entropy...
+>>> make_step(NETWORK, "mse", ADAM)
+TypeError: make_step: expected a function for loss. Received: str 'mse'
+>>> make_step(NETWORK, softmax_cross_entropy, ADAM, {"cost": accuracy})
+ValueError: make_step: expected metrics with names other than 'cost' and 'validation_...', which are
+taken.
+Received: 'cost'
+>>> make_step(NETWORK, softmax_cross_entropy, ADAM, [accuracy])
+TypeError: make_step: expected metrics as names and functions, such as {'accuracy':
+jaxnet.accuracy}.
+Received: list [<function accuracy...
+>>> STEP(PARAMETERS, BATCH)
+TypeError: step: expected state of type TrainState. Received: tuple...
+>>> STEP(RUN, BATCH)
+TypeError: step: expected state of type TrainState. Received: Fit Fit(...
+>>> STEP(STATE, INPUTS)
+TypeError: step: expected batch as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: float32[6, 3]
+>>> STEP(STATE, (INPUTS, LABELS[:2]))
+ValueError: step: expected targets of batch for 6 examples, as many as there are inputs.
+Received: [2]
+>>> STEP(STATE, (INPUTS[0], LABELS))
+ValueError: step: expected inputs of batch of shape [examples, features], with at least one example.
+Received: [3]
+>>> STEP(STATE, BATCH, 0)
+TypeError: step: expected one key made by jax.random.key(seed). Received: int 0
+>>> STEP(STATE, BATCH, RAW_KEY)
+TypeError: step: expected one key made by jax.random.key(seed). Received: uint32[2]
+>>> initial_state(NETWORK, "adam", key=KEY)
+TypeError: initial_state: expected the optimizer as a pair of pure functions (init, update), such as
+an optax GradientTransformation.
+Received: str 'adam'
+>>> initial_state(NETWORK, ADAM, key=42)
+TypeError: initial_state: expected one key made by jax.random.key(seed). Received: int 42
+>>> initial_state(relu, ADAM, key=KEY)
+TypeError: initial_state: expected network of type Network. Received: function <function relu...
+"""
+
+TRAIN = r"""
+>>> train(network="mlp")
+TypeError: train: expected network of type Network. Received: str 'mlp'
+>>> train(optimizer=adam)
+TypeError: train: expected the optimizer as a pair of pure functions (init, update), such as an
+optax GradientTransformation.
+Received: function <function adam...
+>>> train(loss=None)
+TypeError: train: expected a function for loss. Received: NoneType None
+>>> train(key=None)
+TypeError: train: expected one key made by jax.random.key(seed). Received: NoneType None
+>>> train(key=RAW_KEY)
+TypeError: train: expected one key made by jax.random.key(seed). Received: uint32[2]
+>>> train(key=KEYS)
+TypeError: train: expected one key made by jax.random.key(seed). Received: key<...
+>>> train(epochs=0)
+ValueError: train: expected epochs of at least 1. Received: 0
+>>> train(epochs=-3)
+ValueError: train: expected epochs of at least 1. Received: -3
+>>> train(epochs=True)
+TypeError: train: expected an integer for epochs. Received: bool True
+>>> train(epochs=1e3)
+TypeError: train: expected an integer for epochs. Received: float 1000.0
+>>> train(epochs=10**12)
+ValueError: train: expected epochs of at least 1 and at most 1073741823. Received: 1000000000000
+>>> train(batch_size=7)
+ValueError: train: expected batch_size of at least 1 and at most 6. Received: 7
+>>> train(batch_size=0)
+ValueError: train: expected batch_size of at least 1. Received: 0
+>>> train(batch_size=True)
+TypeError: train: expected an integer for batch_size. Received: bool True
+>>> train(batch_size="all")
+TypeError: train: expected an integer for batch_size. Received: str 'all'
+>>> train(data=[INPUTS, LABELS])
+TypeError: train: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: list [array(...
+>>> train(data=(COMPLEX_INPUTS, LABELS))
+TypeError: train: expected numbers for inputs of data. Received: complex64[6, 3]
+>>> train(data=(WHOLE_INPUTS, LABELS))
+TypeError: train: data: dense(3, 8, relu): expected inputs of the parameters' dtype, float32.
+Received: int32
+>>> train(data=(INPUTS, LABELS, np.ones((6, 1))))
+ValueError: train: expected weights of data of shape [6]. Received: [6, 1]
+>>> train(data=(INPUTS, with_one(LABELS, 9)))
+ValueError: train: data: softmax_cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: 9 at index (1,)
+>>> train(validation=(INPUTS[:, :2], LABELS))
+ValueError: train: validation: dense(3, 8, relu): expected inputs with 3 features. Received: [6, 2]
+>>> train(loss=squared_error)
+ValueError: train: data: squared_error: expected targets of the same shape as outputs, [6, 4].
+Received: [6]
+>>> train(loss=MEAN_OF_ALL["mean"])
+ValueError: train: data: cost: expected one value per example, [6]. Received: []
+>>> train(loss=lambda outputs, targets: None)
+TypeError: train: data: cost: expected floating-point values. Received: NoneType None
+>>> train(metrics=accuracy)
+TypeError: train: expected metrics as names and functions, such as {'accuracy': jaxnet.accuracy}.
+Received: function <function accuracy...
+>>> train(metrics={1: accuracy})
+TypeError: train: expected metrics as names and functions, such as {'accuracy': jaxnet.accuracy}.
+Received: dict {1: <function accuracy...
+>>> train(metrics={"validation_cost": accuracy})
+ValueError: train: expected metrics with names other than 'cost' and 'validation_...', which are
+taken.
+Received: 'validation_cost'
+>>> train(metrics=RIGHT_OR_NOT)
+TypeError: train: data: right: expected floating-point values. Received: bool[6]
+>>> train(state=RUN)
+TypeError: train: expected state of type TrainState. Received: Fit Fit(...
+>>> train(state=PARAMETERS)
+TypeError: train: expected state of type TrainState. Received: tuple...
+>>> train(state=STATE._replace(parameters=OTHERS))
+ValueError: train: data: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
+Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> train(state=STATE, optimizer=sgd(0.1))
+ValueError: train: expected leaves of state.optimizer_state that match those of the optimizer, but
+'velocity/0/weights' is missing. Expected: SgdState(step=int32[],
+velocity=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
+DenseParameters(weights=float32[8, 4], biases=float32[4])))
+Received: AdamState(step=int32[]...
+>>> train(state=TrainState(PARAMETERS, "adam", 0))
+TypeError: train: expected arrays in state. Received: str 'adam' at 'optimizer_state'
+"""
+
+FIT = r"""
+>>> fit(network=[3, 8, 4])
+TypeError: fit: expected network of type Network. Received: list [3, 8, 4]
+>>> fit(network=LAYER_PARAMETERS)
+TypeError: fit: expected network of type Network. Received: Dense...
+>>> fit(optimizer=adam)
+TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
+GradientTransformation.
+Received: function <function adam...
+>>> fit(optimizer="adam")
+TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
+GradientTransformation.
+Received: str 'adam'
+>>> fit(optimizer=0.01)
+TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
+GradientTransformation.
+Received: float 0.01
+>>> fit(optimizer=Torch())
+TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
+GradientTransformation.
+Received: Torch Adam( lr: 0.001 ), which keeps its state to itself
+>>> fit(loss="mse")
+TypeError: fit: expected a function for loss. Received: str 'mse'
+>>> fit(loss=ADAM, optimizer=softmax_cross_entropy)
+TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
+GradientTransformation.
+Received: function <function softmax_cross_entropy...
+>>> fit(key=0)
+TypeError: fit: expected one key made by jax.random.key(seed). Received: int 0
+>>> fit(key=RAW_KEY)
+TypeError: fit: expected one key made by jax.random.key(seed). Received: uint32[2]
+>>> fit(key=KEYS)
+TypeError: fit: expected one key made by jax.random.key(seed). Received: key<...
+>>> jax.vmap(lambda key: fit(key=key).history)(KEYS)
+TypeError: fit: expected key and state with values. Received: traced arrays; use train
+>>> fit(epochs=0)
+ValueError: fit: expected epochs of at least 1. Received: 0
+>>> fit(epochs=-1)
+ValueError: fit: expected epochs of at least 1. Received: -1
+>>> fit(epochs=2.0)
+TypeError: fit: expected an integer for epochs. Received: float 2.0
+>>> fit(epochs=None)
+TypeError: fit: expected an integer for epochs. Received: NoneType None
+>>> fit(epochs=True)
+TypeError: fit: expected an integer for epochs. Received: bool True
+>>> fit(epochs=10**12)
+ValueError: fit: expected epochs of at least 1 and at most 1073741823. Received: 1000000000000
+>>> fit(batch_size=7)
+ValueError: fit: expected batch_size of at least 1 and at most 6. Received: 7
+>>> fit(batch_size=2**70)
+ValueError: fit: expected batch_size of at least 1 and at most 6. Received: 1180591620717411303424
+>>> fit(batch_size=-1)
+ValueError: fit: expected batch_size of at least 1. Received: -1
+>>> fit(batch_size=1.5)
+TypeError: fit: expected an integer for batch_size. Received: float 1.5
+>>> fit(batch_size=False)
+TypeError: fit: expected an integer for batch_size. Received: bool False
+>>> fit(patience=3)
+ValueError: fit: expected validation data with patience. Received: None
+>>> fit(patience=0, validation=(INPUTS, LABELS))
+ValueError: fit: expected patience of at least 1. Received: 0
+>>> fit(patience=True, validation=(INPUTS, LABELS))
+TypeError: fit: expected an integer for patience. Received: bool True
+>>> fit(on_epoch=3)
+TypeError: fit: expected a function for on_epoch. Received: int 3
+>>> fit(on_epoch=[print])
+TypeError: fit: expected a function for on_epoch. Received: list [<built-in function print>]
+>>> fit(progress="no")
+TypeError: fit: expected True or False for progress. Received: str 'no'
+>>> fit(data=None)
+TypeError: fit: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: NoneType None
+>>> fit(data=INPUTS)
+TypeError: fit: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: float32[6, 3]
+>>> fit(data=(INPUTS,))
+TypeError: fit: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: tuple (array(...
+>>> fit(data=(INPUTS, None))
+TypeError: fit: expected numbers for targets of data. Received: dtype object, such as None
+>>> fit(data={"inputs": INPUTS, "targets": LABELS})
+TypeError: fit: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: dict {'inputs': array(...
+>>> fit(data=({"a": INPUTS, "b": INPUTS}, LABELS))
+TypeError: fit: expected numbers for inputs of data. Received: dtype object, such as {'a': array(...
+>>> fit(data=(NOT_NUMBERS, [0, 1]))
+TypeError: fit: expected numbers for inputs of data. Received: dtype object, such as 'red'
+>>> fit(data=(INPUTS, ["apple"] * 6))
+TypeError: fit: expected numbers for targets of data. Received: dtype <U5, such as np.str_('apple')
+>>> fit(data=(RAGGED, [0, 1]))
+ValueError: fit: expected inputs of data as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+>>> fit(data=(np.ones((0, 3)), []))
+ValueError: fit: expected inputs of data of shape [examples, features], with at least one example.
+Received: [0, 3]
+>>> fit(data=(INPUTS[:, 0], LABELS))
+ValueError: fit: expected inputs of data of shape [examples, features], with at least one example.
+Received: [6]
+>>> fit(data=(1.0, 2.0))
+ValueError: fit: expected inputs of data of shape [examples, features], with at least one example.
+Received: []
+>>> fit(data=(INPUTS, LABELS[:5]))
+ValueError: fit: expected targets of data for 6 examples, as many as there are inputs. Received: [5]
+>>> fit(data=(INPUTS, 1))
+ValueError: fit: expected targets of data for 6 examples, as many as there are inputs. Received: []
+>>> fit(data=(INPUTS, LABELS, np.ones(5)))
+ValueError: fit: expected weights of data of shape [6]. Received: [5]
+>>> fit(data=(INPUTS, LABELS, ONE_NEGATIVE))
+ValueError: fit: expected weights of data that are not negative and not all 0.
+Received: weights from -1.0 to 1.0
+>>> fit(data=(INPUTS, LABELS, [0] * 6))
+ValueError: fit: expected weights of data that are not negative and not all 0.
+Received: weights from 0.0 to 0.0
+>>> fit(data=(INPUTS, LABELS, [NAN] * 6))
+ValueError: fit: expected finite weights of data. Received: nan at index (0,)
+>>> fit(data=(with_one(INPUTS, NAN), LABELS))
+ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
+>>> fit(data=(INFINITE_INPUTS, LABELS))
+ValueError: fit: expected finite inputs of data. Received: -inf at index (1, 0)
+>>> fit(data=(MISSING, [0, 1]))
+ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
+>>> fit(data=(INPUTS.astype(np.float64) * 1e300, LABELS))
+ValueError: fit: expected finite inputs of data. Received: inf at index (0, 0)
+>>> fit(data=(INPUTS, with_one(ONE_HOT, NAN)), loss=squared_error)
+ValueError: fit: expected finite targets of data. Received: nan at index (1, 0)
+>>> fit(data=(INPUTS, LABELS.astype(np.int64) + 2**40))
+ValueError: fit: expected targets of data within 32 bits. Received: 1099511627776 to 1099511627779
+>>> fit(data=(INPUTS[:, :2], LABELS))
+ValueError: fit: data: dense(3, 8, relu): expected inputs with 3 features. Received: [6, 2]
+>>> fit(data=(INPUTS, LABELS + 1))
+ValueError: fit: data: softmax_cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: 4 at index (3,)
+>>> fit(data=(INPUTS, LABELS - 1))
+ValueError: fit: data: softmax_cross_entropy: expected labels from 0 to 3, as there are 4 outputs.
+Received: -1 at index (0,)
+>>> fit(data=(INPUTS, ONE_HOT.astype(int)))
+ValueError: fit: data: softmax_cross_entropy: expected labels of shape [6] for outputs of shape [6,
+4].
+Received: [6, 4]
+>>> fit(data=(INPUTS, LABELS.astype(float)))
+ValueError: fit: data: softmax_cross_entropy: expected targets, if they are no integer labels, of
+the same shape as outputs, [6, 4].
+Received: [6]
+>>> fit(loss=squared_error)
+ValueError: fit: data: squared_error: expected targets of the same shape as outputs, [6, 4].
+Received: [6]
+>>> fit(network=mlp([3, 1]), loss=sigmoid_binary_cross_entropy)
+ValueError: fit: data: sigmoid_binary_cross_entropy: expected finite targets of at least 0 and at
+most 1.
+Received: 2 at index (2,)
+>>> fit(validation=(INPUTS, LABELS[:5]))
+ValueError: fit: expected targets of validation for 6 examples, as many as there are inputs.
+Received: [5]
+>>> fit(validation=(with_one(INPUTS, INF), LABELS))
+ValueError: fit: expected finite inputs of validation. Received: inf at index (1, 0)
+>>> fit(validation=(INPUTS, with_one(LABELS, 9)))
+ValueError: fit: validation: softmax_cross_entropy: expected labels from 0 to 3, as there are 4
+outputs.
+Received: 9 at index (1,)
+>>> fit(validation=0.2)
+TypeError: fit: expected validation as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: float 0.2
+>>> fit(metrics=["accuracy"])
+TypeError: fit: expected metrics as names and functions, such as {'accuracy': jaxnet.accuracy}.
+Received: list ['accuracy']
+>>> fit(metrics=MEAN_OF_ALL)
+ValueError: fit: data: mean: expected one value per example, [6]. Received: []
+>>> fit(metrics=RIGHT_OR_NOT)
+TypeError: fit: data: right: expected floating-point values. Received: bool[6]
+>>> fit(state=RUN)
+TypeError: fit: expected state of type TrainState. Received: Fit Fit(...
+>>> fit(state=STATE._replace(parameters=OTHERS))
+ValueError: fit: data: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
+Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> fit(state=STATE, optimizer=sgd(0.1))
+ValueError: fit: expected leaves of state.optimizer_state that match those of the optimizer, but
+'velocity/0/weights' is missing. Expected: SgdState(step=int32[],
+velocity=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
+DenseParameters(weights=float32[8, 4], biases=float32[4])))
+Received: AdamState(step=int32[]...
+>>> fit(state=STATE._replace(parameters="run.npz"))
+TypeError: fit: expected arrays in state. Received: str 'run.npz' at 'parameters'
+"""
+
+SWEEP = r"""
+>>> jaxnet.sweep("run", {"a": [1.0]})
+TypeError: sweep: expected a function for run. Received: str 'run'
+>>> jaxnet.sweep({"a": [1.0]}, power)
+TypeError: sweep: expected a function for run. Received: dict {'a': [1.0]}
+>>> jaxnet.sweep(max, {"a": [1.0]})
+ValueError: sweep: expected a run whose arguments Python can tell.
+Received: builtin_function_or_method <built-in function max>
+>>> sweep({})
+TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+Received: dict {}
+>>> sweep([0.1, 0.2])
+TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+Received: list [0.1, 0.2]
+>>> sweep({0: [1.0]})
+TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+Received: dict {0: [1.0]}
+>>> sweep({"rate": [1.0]})
+ValueError: sweep: expected a grid of the arguments of run, a, b.
+Received: 'rate', which it does not take
+>>> sweep({"b": [1.0]})
+ValueError: sweep: expected a grid of the arguments of run, a, b. Received: no 'a'
+>>> sweep({"a": 1.0})
+ValueError: sweep: expected at least one number or key for 'a'. Received: float 1.0
+>>> sweep({"a": []})
+ValueError: sweep: expected at least one number or key for 'a'. Received: list []
+>>> sweep({"a": ["x"]})
+ValueError: sweep: expected at least one number or key for 'a'. Received: list ['x']
+>>> sweep({"a": [None]})
+ValueError: sweep: expected at least one number or key for 'a'. Received: list [None]
+>>> sweep({"a": RAGGED})
+ValueError: sweep: expected at least one number or key for 'a'. Received: list [[1.0], [1.0, 2.0]]
+>>> sweep({"a": COMPLEX})
+ValueError: sweep: expected at least one number or key for 'a'. Received: complex64[2]
+>>> sweep({"a": KEY})
+ValueError: sweep: expected at least one number or key for 'a'. Received: key<...
+>>> sweep({"a": [1.0, NAN]})
+ValueError: sweep: expected finite values for 'a'. Received: nan at index (1,)
+>>> sweep({"a": NOT_FINITE})
+ValueError: sweep: expected finite values for 'a'. Received: inf at index (1,)
+>>> sweep({"a": [1e300]})
+ValueError: sweep: expected finite values for 'a'. Received: inf at index (0,)
+>>> sweep({"a": [2**40]})
+ValueError: sweep: expected finite values for 'a' of at least -2.14748e+09 and at most 2.14748e+09.
+Received: 1099511627776 at index (0,)
+>>> sweep({"a": [HUGE]})
+ValueError: sweep: expected at least one number or key for 'a'.
+Received: list [10000000000000000000000000000000000000000000000000000000...
+>>> sweep({"a": [1.0, 2.0], "b": [1.0]}, zipped=True)
+ValueError: sweep: expected as many values for every hyperparameter when zipped. Received: a 2, b 1
+>>> sweep({"a": [1.0]}, zipped="yes")
+TypeError: sweep: expected True or False for zipped. Received: str 'yes'
+>>> sweep({"a": np.ones(10**5), "b": np.ones(10**5)})
+ValueError: sweep: expected a grid of less than 2**31 runs. Received: 10000000000, 100000 x 100000
+>>> sweep({"a": [1.0]}, memory=0)
+ValueError: sweep: expected a finite memory of at least 1. Received: 0
+>>> sweep({"a": [1.0]}, memory="4 GB")
+TypeError: sweep: expected a number for memory. Received: str '4 GB'
+>>> sweep({"a": [1.0]}, progress=3)
+TypeError: sweep: expected True or False for progress. Received: int 3
+>>> jaxnet.sweep(lambda a: a if a > 1 else -a, {"a": [1.0]})
+TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
+decide a shape or a branch.
+Received: Attempted boolean conversion...
+>>> jaxnet.sweep(lambda size: jnp.zeros(size), {"size": [1, 2]})
+TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
+decide a shape or a branch.
+Received: Shapes must be 1D sequences of concrete values...
+>>> jaxnet.sweep(lambda a: {"a": "done"}, {"a": [1.0]})
+TypeError: sweep: expected arrays in the results of run. Received: str 'done' at 'a'
+>>> jaxnet.sweep(lambda seed: train(key=seed), {"seed": [0, 1]})
+TypeError: train: expected one key made by jax.random.key(seed). Received: int32[]
+>>> FOUND.best(np.ones(3))
+ValueError: best: expected scores in the grid's axes, [2, 3]. Received: [3]
+>>> FOUND.best(["low"] * 2)
+TypeError: best: expected numbers for scores. Received: list ['low', 'low']
+>>> FOUND.best(RAGGED)
+ValueError: best: expected scores as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+>>> FOUND.best(None)
+TypeError: best: expected numbers for scores. Received: NoneType None
+>>> FOUND.best(np.full((2, 3), NAN))
+ValueError: best: expected a run that was made and is finite. Received: none
+>>> FOUND.best(np.ones((2, 3)), largest="rate")
+TypeError: best: expected True or False for largest. Received: str 'rate'
+>>> FOUND.member(1)
+ValueError: member: expected a place in each of the grid's axes, [2, 3]. Received: tuple (1,)
+>>> FOUND.member(0, 3)
+ValueError: member: expected place of at least -3 and at most 2. Received: 3
+>>> FOUND.member(0, 1.0)
+TypeError: member: expected an integer for place. Received: float 1.0
+"""
+
+COMPARISON = r"""
+>>> standard_problems(-1)
+ValueError: standard_problems: expected seed of at least 0. Received: -1
+>>> standard_problems(None)
+TypeError: standard_problems: expected an integer for seed. Received: NoneType None
+>>> standard_problems(KEY)
+TypeError: standard_problems: expected an integer for seed. Received: key<...
+>>> compare(Torch(), ADAM)
+TypeError: compare_optimizers: expected the candidate as a pair of pure functions (init, update),
+such as an optax GradientTransformation.
+Received: Torch Adam( lr: 0.001 ), which keeps its state to itself
+>>> compare(ADAM, adam)
+TypeError: compare_optimizers: expected the reference as a pair of pure functions (init, update),
+such as an optax GradientTransformation.
+Received: function <function adam...
+>>> compare(ADAM, (1, 2))
+TypeError: compare_optimizers: expected the reference as a pair of pure functions (init, update),
+such as an optax GradientTransformation.
+Received: tuple (1, 2)
+>>> compare(ADAM, ADAM, steps=0)
+ValueError: compare_optimizers: expected steps of at least 1. Received: 0
+>>> compare(ADAM, ADAM, steps=1e3)
+TypeError: compare_optimizers: expected an integer for steps. Received: float 1000.0
+>>> compare(ADAM, ADAM, steps=10**12)
+ValueError: compare_optimizers: expected steps of at least 1 and at most 2147483647.
+Received: 1000000000000
+>>> compare(ADAM, ADAM, problems=[])
+ValueError: compare_optimizers: expected at least one problem. Received: none
+>>> compare(ADAM, ADAM, problems=3)
+TypeError: compare_optimizers: expected problems of type Sequence. Received: int 3
+>>> compare(ADAM, ADAM, problems=BOWL)
+TypeError: compare_optimizers: expected problems that are a jaxnet.Problem. Received: str 'bowl'
+>>> compare(ADAM, ADAM, problems=[BOWL._replace(parameters=[np.ones(2, int)])])
+TypeError: compare_optimizers: problem 'bowl': expected floating-point parameters.
+Received: int64[2] at '0'
+>>> compare(ADAM, ADAM, problems=[BOWL._replace(parameters=np.array([1, NAN]))])
+ValueError: compare_optimizers: problem 'bowl': expected finite parameters.
+Received: nan at index (1,)
+>>> compare(ADAM, ADAM, problems=[BOWL._replace(gradients=np.ones(2))])
+TypeError: compare_optimizers: problem 'bowl': expected a function for gradients.
+Received: float64[2]
+>>> compare(ADAM, ADAM, problems=[BOWL._replace(gradients=lambda p, step: p[:1])])
+ValueError: compare_optimizers: problem 'bowl': expected gradients that match the parameters, but ''
+is float32[1] in place of float32[2]. Expected: float32[2]
+Received: float32[1]
+>>> compare((lambda p: 0, lambda g, s: (g, s)), ADAM)
+ValueError: compare_optimizers: expected a candidate whose init(parameters) and update(gradients,
+state, parameters) can be traced.
+Received: TypeError: ...
+>>> compare((lambda p: 0, lambda g, s, p: (g[:1], s)), ADAM)
+ValueError: compare_optimizers: expected updates of the candidate with the parameters' structure and
+shapes, (2,).
+Received: (1,)
+>>> check_optimizer("adam")
+TypeError: check_optimizer: expected the optimizer as a pair of pure functions (init, update), such
+as an optax GradientTransformation.
+Received: str 'adam'
+>>> check_optimizer(lambda: ADAM)
+TypeError: check_optimizer: expected the optimizer as a function of the learning rate.
+Received: TypeError: ...
+>>> check_optimizer(lambda rate: None)
+TypeError: check_optimizer: expected the optimizer as a pair of pure functions (init, update), such
+as an optax GradientTransformation.
+Received: NoneType None
+>>> check_optimizer(adam, reference=0.1)
+TypeError: check_optimizer: expected the reference as a pair of pure functions (init, update), such
+as an optax GradientTransformation.
+Received: float 0.1
+>>> check_optimizer(adam, per_element="yes")
+TypeError: check_optimizer: expected True or False for per_element. Received: str 'yes'
+>>> plots.plot_comparison([BOWL])
+TypeError: plot_comparison: expected comparison of type Comparison. Received: list [Problem(...
+>>> plots.plot_comparison(RUN)
+TypeError: plot_comparison: expected comparison of type Comparison. Received: Fit Fit(...
+"""
+
+TABLES = [ACTIVATIONS, SOFTMAX, LOSSES, WEIGHTED_MEAN, METRICS, OPTIMIZERS, NETWORKS, EVALUATION]
+TABLES += [STEPS, TRAIN, FIT, SWEEP, COMPARISON]
+
+
+def rows(table):
+    """Each call, and what it says: the type of the error and the message, on one line."""
+    for row in table.strip().removeprefix(">>> ").split("\n>>> "):
+        call, said = row.split("\n", 1)
+        yield call, " ".join(said.split())
+
+
+ROWS = [row for table in TABLES for row in rows(table)]
+ERRORS = {"TypeError": TypeError, "ValueError": ValueError}
+
+COMPILED = []
+jax.monitoring.register_event_duration_secs_listener(
+    lambda event, duration, **_: COMPILED.append(event) if "backend_compile" in event else None
+)
+
+
+@pytest.fixture
+def compiled():
+    """What is compiled meanwhile, also of what was compiled before and would be found."""
+    jax.clear_caches()
+    filtering = jax.config.jax_traceback_filtering
+    jax.config.update("jax_traceback_filtering", "off")  # or JAX would hide where it raised
+    COMPILED.clear()
+    yield COMPILED
+    jax.config.update("jax_traceback_filtering", filtering)
+
+
+def raised_in_jaxnet(caught):
+    file = traceback.extract_tb(caught.tb)[-1].filename
+    return Path(file).parent == Path(jaxnet.__file__).parent
+
+
+def fits(text, pattern):
+    return re.fullmatch(re.escape(pattern).replace(r"\.\.\.", ".*"), text) is not None
+
+
+@pytest.mark.parametrize(("call", "said"), [pytest.param(*row, id=row[0]) for row in ROWS])
+def test_is_refused_by_us_before_anything_is_compiled(call, said, compiled):
+    called = eval(f"lambda: {call}", vars(jaxnet) | globals())
+    error = ERRORS[said.partition(":")[0]]
+    with problems.refused(error, "expected", "Received: ") as caught:
+        called()
+    assert caught.type is error  # JAX's own are derived from it
+    message = f"{caught.typename}: {caught.value}"
+    assert fits(" ".join(message.split()), said), f"{message}\nin place of\n{said}"
+    assert len(message.splitlines()) <= 3
+    assert raised_in_jaxnet(caught)
+    assert compiled == []
+
+
+def test_there_are_many_and_of_every_function():
+    assert len(ROWS) >= 150
+    functions = [f for f in jaxnet.__all__ if not isinstance(getattr(jaxnet, f), type)]
+    missing = [f for f in functions if not any(f" {f}: expected" in said for _, said in ROWS)]
+    assert missing == []
+
+
+def test_compiling_would_be_seen(compiled):
+    for _ in range(2):
+        jax.clear_caches()
+        assert jnp.add(ARRAY, ARRAY).shape == (7, 3)
+    assert len(compiled) >= 2
+
+
+def test_an_error_of_another_would_be_seen(compiled):
+    with problems.refused(TypeError) as caught:
+        jnp.add(ARRAY, "1")
+    assert not raised_in_jaxnet(caught)
+    assert fits("a: expected 1. Received: 2", "a: ... Received: 2")
+    assert not fits("a: expected 1. Received: 23", "a: ... Received: 2")
