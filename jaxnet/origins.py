@@ -48,7 +48,7 @@ class Origin(NamedTuple):
     def __str__(self) -> str:
         place = f" of layer {self.layer}" if self.layer else ""
         shown = ", ".join(map(str, self.rows[:5])) + (", ..." if len(self.rows) > 5 else "")
-        rows = f", in {len(self.rows)} examples of the batch (rows {shown})" if self.rows else ""
+        rows = f", in rows {shown} of the batch ({len(self.rows)} in all)" if self.rows else ""
         return f"{self.quantity}{place}: {self.value}{rows}; {self.cause}"
 
 
@@ -81,7 +81,7 @@ def locate_non_finite(
     >>> state = initial_state(network, optimizer, key=jax.random.key(0))
     >>> batch = jnp.array([[1.0], [jnp.nan], [3.0]]), jnp.ones((3, 1))
     >>> print(locate_non_finite(network, squared_error, optimizer, state, batch))
-    inputs: nan, in 1 examples of the batch (rows 1); missing or infinite values in the data
+    inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
     if not isinstance(state, TrainState):
         raise TypeError(

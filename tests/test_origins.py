@@ -278,8 +278,8 @@ def test_an_origin_prints_as_a_sentence():
     rows = tuple(range(9))
     origin = jaxnet.Origin("weighted sum", "0 dense(1, 1, relu)", rows, float("inf"), "too large")
     assert str(origin) == (
-        "weighted sum of layer 0 dense(1, 1, relu): inf, in 9 examples of the batch "
-        "(rows 0, 1, 2, 3, 4, ...); too large"
+        "weighted sum of layer 0 dense(1, 1, relu): inf, in rows 0, 1, 2, 3, 4, ... "
+        "of the batch (9 in all); too large"
     )
 
 
