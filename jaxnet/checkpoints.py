@@ -86,6 +86,11 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
     {'0': {'weights': Array([[1., 0.],
            [0., 1.]], dtype=float32)}, '1': 0.5}
     """
+    checks.path("save", "path", path)
+    if not isinstance(metadata, (Mapping, type(None))):
+        raise TypeError(
+            f"save: expected metadata as names and values. Received: {checks.describe(metadata)}"
+        )
     leaves, outline = checks.named_leaves(tree), _outline(tree)
     if len(_leaf_outlines(outline)) < len(jax.tree.leaves(tree)) or "__metadata__" in leaves:
         raise ValueError(
@@ -128,7 +133,7 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
             JAX arrays, while JAX is set to 32 bits: nothing is rounded silently.
         OSError: the file cannot be read.
     """
-    arrays, found, _ = _read(path)
+    arrays, found, _ = _read("load", path)
     if like is None:
         return _as_dicts(found, arrays)
     if difference := _first_difference(found, _outline(like)):
@@ -150,7 +155,7 @@ def load_metadata(path: PathLike) -> dict[str, Any]:
         DamagedFileError: the file is not what `save` wrote.
         OSError: the file cannot be read.
     """
-    return _read(path).metadata
+    return _read("load_metadata", path).metadata
 
 
 def versions() -> dict[str, str]:
@@ -307,14 +312,14 @@ class _Contents(NamedTuple):
     metadata: dict[str, Any]
 
 
-def _read(path: PathLike) -> _Contents:
+def _read(function: str, path: PathLike) -> _Contents:
     """What a file holds, if its checksum is that of its bytes."""
-    checks.path("load", "path", path)
+    checks.path(function, "path", path)
     with open(path, "rb") as file:
         if _checksum_in(file) != _checksum_of(file):
             raise DamagedFileError(
-                f"load: expected a file as save wrote it. Received: {os.fspath(path)}, which is "
-                "damaged, cut off, or of another origin"
+                f"{function}: expected a file as save wrote it. "
+                f"Received: {os.fspath(path)}, which is damaged, cut off, or of another origin"
             )
         file.seek(0)
         contents = file.read()

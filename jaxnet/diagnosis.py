@@ -11,6 +11,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
+from jaxnet import checks
 from jaxnet.data import Data, DataLike
 from jaxnet.evaluation import Measure
 from jaxnet.inspection import Visit, layers_in, table, visits
@@ -28,7 +29,7 @@ from jaxnet.origins import (
     watched_step,
 )
 from jaxnet.statics import Static
-from jaxnet.training import TrainState
+from jaxnet.training import TrainState, check_arguments
 
 __all__ = ["Diagnosis", "LayerDiagnosis", "diagnose"]
 
@@ -132,8 +133,10 @@ def diagnose(
     """
     if optimizer is None and optimizer_state is not None:
         raise ValueError("diagnose: expected an optimizer with optimizer_state. Received: None")
+    rule = optax.identity() if optimizer is None else optimizer
+    check_arguments("diagnose", network, rule)
+    checks.arrays("diagnose", "parameters", parameters)
     batch = check_step("diagnose", network, loss, parameters, batch, key)
-    rule = optimizer or optax.identity()
     kept = rule.init(parameters) if optimizer_state is None else optimizer_state
     state = TrainState(parameters, kept, jnp.zeros((), jnp.int32))
     plan = Static((network, loss, rule))

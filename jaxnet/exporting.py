@@ -16,7 +16,7 @@ from jaxtyping import PyTree
 from jaxnet import checks
 from jaxnet.data import as_array
 from jaxnet.files import replaced
-from jaxnet.networks import DenseParameters, LayerNormParameters, Network
+from jaxnet.networks import DenseParameters, LayerNormParameters, Network, check_network
 
 __all__ = ["export", "from_state_dict", "to_state_dict"]
 
@@ -62,8 +62,9 @@ def export(
     ...     jax.export.deserialize(path.read_bytes()).call(jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
-    if not isinstance(network, Network):
-        raise TypeError(f"export: expected a jaxnet.Network. Received: {checks.describe(network)}")
+    check_network("export", network)
+    checks.arrays("export", "parameters", parameters)
+    checks.path("export", "path", path)
     inputs = _inputs(network, example)
     _check_fit(network, parameters, inputs)
     values = jax.device_get(parameters)  # one copy, on whichever devices the parameters are

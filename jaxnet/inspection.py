@@ -16,7 +16,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet import checks
 from jaxnet.data import as_array
-from jaxnet.networks import Network, residual
+from jaxnet.networks import Network, check_network, residual
 
 __all__ = ["LayerSummary", "Summary", "summary", "trace"]
 
@@ -88,6 +88,7 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     1 dense(16, 3, identity)      [3]          51    204             99             195
     total                         [3]         227    908            435             531
     """
+    check_network("summary", network)
     example = _example(network, inputs)
     parameters = jax.eval_shape(lambda: network.init(jax.random.key(0)))
 
@@ -132,6 +133,8 @@ def trace(
     1 dense(3, 1, identity)/weighted sums (5, 1)
     1 dense(3, 1, identity)/activations (5, 1)
     """
+    check_network("trace", network)
+    checks.arrays("trace", "parameters", parameters)
     values = OrderedDict()  # which keeps its order also when it comes out of jit
     for visit in visits(network, parameters, inputs, key=key):
         prefix = visit.name and f"{visit.name}/"

@@ -51,15 +51,15 @@ PAIRS = {
         lambda: optax.chain(optax.clip_by_global_norm(1.0), jaxnet.sgd(0.1)),
         lambda: optax.chain(optax.clip_by_global_norm(2.0), jaxnet.sgd(0.1)),
     ),
-    "was 'dense(4, 8, relu)' and is": (
+    "dense(4, 8, relu)": (
         lambda: jaxnet.mlp([4, 8, 3]),
         lambda: jaxnet.mlp([4, 9, 3]),
     ),
-    "was 'dense(4, 3, identity)' and is": (
+    "dense(4, 3, identity)": (
         lambda: jaxnet.mlp([4, 3]),
         lambda: jaxnet.mlp([4, 3], output_activation=jaxnet.tanh),
     ),
-    "rate": (lambda: jaxnet.dropout(0.1), lambda: jaxnet.dropout(0.2)),
+    "dropout(0.1)": (lambda: jaxnet.dropout(0.1), lambda: jaxnet.dropout(0.2)),
     "features": (lambda: module(3), lambda: module(4)),
     "factor": (lambda: scaled(2.0), lambda: scaled(2)),
     "power": (lambda: scaled(2.0), lambda: scaled(2.0, 2)),

@@ -180,7 +180,7 @@ REFUSED = {
     "no network": (
         lambda path: jaxnet.export((MLP.init, MLP.apply), parameters_of(MLP), path),
         TypeError,
-        "expected a jaxnet.Network. Received: tuple",
+        "expected network of type Network. Received: tuple",
     ),
     "shape": (
         lambda path: jaxnet.export(MLP, parameters_of(jaxnet.mlp([FEATURES, 8, 3])), path),

@@ -303,7 +303,7 @@ WRONG = {
             MLP, jaxnet.squared_error, jaxnet.adam(0.1), (), batch_of(3, 2)
         ),
         TypeError,
-        "expected a TrainState. Received: tuple ()",
+        "expected state of type TrainState. Received: tuple ()",
     ),
 }
 

@@ -1116,8 +1116,128 @@ TypeError: plot_comparison: expected comparison of type Comparison. Received: li
 TypeError: plot_comparison: expected comparison of type Comparison. Received: Fit Fit(...
 """
 
+LOOKING_INSIDE = r"""
+>>> summary(mlp)
+TypeError: summary: expected network of type Network. Received: function ...
+>>> summary(None)
+TypeError: summary: expected network of type Network. Received: NoneType None
+>>> summary(Network(NETWORK.init, NETWORK.apply))
+ValueError: summary: expected one example as inputs, as the network does not say how many
+features it takes: network. Received: None
+>>> summary(NETWORK, RAGGED)
+ValueError: summary: expected inputs as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+>>> summary(NETWORK, "weights")
+TypeError: summary: expected numbers for inputs. Received: dtype <U7, such as np.str_('weights')
+>>> trace(mlp, PARAMETERS, INPUTS)
+TypeError: trace: expected network of type Network. Received: function ...
+>>> trace(NETWORK, OTHERS, INPUTS)
+ValueError: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8]. Received:
+DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> trace(NETWORK, PARAMETERS, INPUTS[:, :2])
+ValueError: dense(3, 8, relu): expected inputs with 3 features. Received: [6, 2]
+>>> trace(NETWORK, PARAMETERS, "inputs")
+TypeError: dense(3, 8, relu): expected inputs as an array. Received: str 'inputs'
+>>> trace(NETWORK, PARAMETERS, INPUTS, key=RAW_KEY)
+TypeError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected one key made by
+jax.random.key(seed). Received: uint32[2]
+>>> trace(NETWORK, "parameters", INPUTS)
+TypeError: trace: expected arrays in parameters. Received: str 'parameters'
+>>> locate_non_finite(NETWORK, softmax_cross_entropy, ADAM, PARAMETERS, BATCH)
+TypeError: locate_non_finite: expected state of type TrainState. Received: tuple (Dense...
+>>> locate_non_finite(mlp, softmax_cross_entropy, ADAM, STATE, BATCH)
+TypeError: locate_non_finite: expected network of type Network. Received: function ...
+>>> locate_non_finite(NETWORK, None, ADAM, STATE, BATCH)
+TypeError: locate_non_finite: expected a function for loss. Received: NoneType None
+>>> locate_non_finite(NETWORK, softmax_cross_entropy, None, STATE, BATCH)
+TypeError: locate_non_finite: expected the optimizer as a pair of pure functions (init, update),
+such as an optax GradientTransformation. Received: NoneType None
+>>> locate_non_finite(NETWORK, softmax_cross_entropy, ADAM, STATE, INPUTS)
+TypeError: locate_non_finite: expected batch as a tuple (inputs, targets) or (inputs, targets,
+weights). Received: float32[6, 3]
+>>> locate_non_finite(NETWORK, softmax_cross_entropy, ADAM, STATE, (INPUTS, LABELS[:3]))
+ValueError: locate_non_finite: expected targets of batch for 6 examples, as many as there are
+inputs. Received: [3]
+>>> locate_non_finite(NETWORK, softmax_cross_entropy, ADAM, STATE, BATCH, 0)
+TypeError: locate_non_finite: expected one key made by jax.random.key(seed). Received: int 0
+>>> diagnose(mlp, softmax_cross_entropy, PARAMETERS, BATCH)
+TypeError: diagnose: expected network of type Network. Received: function ...
+>>> diagnose(NETWORK, "loss", PARAMETERS, BATCH)
+TypeError: diagnose: expected a function for loss. Received: str 'loss'
+>>> diagnose(NETWORK, softmax_cross_entropy, OTHERS, BATCH)
+ValueError: diagnose: batch: dense(3, 8, relu): expected parameters weights [3, 8] and biases
+[8]. Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> diagnose(NETWORK, softmax_cross_entropy, PARAMETERS, INPUTS)
+TypeError: diagnose: expected batch as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: float32[6, 3]
+>>> diagnose(NETWORK, softmax_cross_entropy, PARAMETERS, (INPUTS, ONE_HOT[:, :3]))
+ValueError: diagnose: batch: softmax_cross_entropy: expected targets, if they are no integer
+labels, of the same shape as outputs, [6, 4]. Received: [6, 3]
+>>> diagnose(NETWORK, softmax_cross_entropy, PARAMETERS, BATCH, optimizer=adam)
+TypeError: diagnose: expected the optimizer as a pair of pure functions (init, update), such as
+an optax GradientTransformation. Received: function ...
+>>> diagnose(NETWORK, softmax_cross_entropy, PARAMETERS, BATCH, optimizer_state=())
+ValueError: diagnose: expected an optimizer with optimizer_state. Received: None
+>>> diagnose(NETWORK, softmax_cross_entropy, PARAMETERS, BATCH, key=RAW_KEY)
+TypeError: diagnose: expected one key made by jax.random.key(seed). Received: uint32[2]
+"""
+
+FILES = r"""
+>>> save(3, TREE)
+TypeError: save: expected path as a string or a pathlib.Path. Received: int 3
+>>> save("unused", {"a": "text"})
+TypeError: save: expected arrays with values, keys or numbers. Received: str 'text' at 'a'
+>>> save("unused", {"a": COMPLEX, "b": len})
+TypeError: save: expected arrays with values, keys or numbers. Received:
+builtin_function_or_method <built-in function len> at 'b'
+>>> save("unused", [2**63])
+ValueError: save: expected integers within 64 bits. Received: 9223372036854775808 at '0'
+>>> save("unused", TREE, metadata={"a": KEY})
+TypeError: save: expected metadata that JSON can hold. Received: ...
+>>> save("unused", TREE, metadata="note")
+TypeError: save: expected metadata as names and values. Received: str 'note'
+>>> load(3)
+TypeError: load: expected path as a string or a pathlib.Path. Received: int 3
+>>> load(True)
+TypeError: load: expected path as a string or a pathlib.Path. Received: bool True
+>>> load_metadata(3)
+TypeError: load_metadata: expected path as a string or a pathlib.Path. Received: int 3
+>>> export(mlp, PARAMETERS, "unused")
+TypeError: export: expected network of type Network. Received: function ...
+>>> export(NETWORK, WORDS, "unused")
+TypeError: export: expected arrays in parameters. Received: str 'w' at 'w'
+>>> export(NETWORK, PARAMETERS, 3)
+TypeError: export: expected path as a string or a pathlib.Path. Received: int 3
+>>> export(Network(NETWORK.init, NETWORK.apply), PARAMETERS, "unused")
+ValueError: export: expected an example of the inputs, such as example=inputs[0], as network
+does not know its number of features. Received: none
+>>> to_state_dict(3)
+TypeError: to_state_dict: expected the parameters of a dense layer or a layer_norm for every
+layer that has any. Received: int with shapes [[]] for layer 0
+>>> to_state_dict(PARAMETERS, names=["0"])
+ValueError: to_state_dict: expected 2 different names, one for each layer that has parameters.
+Received: ['0']
+>>> to_state_dict(PARAMETERS, names=["0", "0"])
+ValueError: to_state_dict: expected 2 different names, one for each layer that has parameters.
+Received: ['0', '0']
+>>> from_state_dict(3, PARAMETERS)
+TypeError: from_state_dict: expected a state dict, such as model.state_dict(). Received: int 3
+>>> from_state_dict({}, PARAMETERS)
+ValueError: from_state_dict: expected the entries ['0.weight', '0.bias', '2.weight', '2.bias'].
+Received: [], of which are missing: ['0.weight', '0.bias', '2.weight', '2.bias'], not expected:
+[]
+>>> from_state_dict(to_state_dict(OTHERS), PARAMETERS)
+ValueError: from_state_dict: expected '0.weight' of float32[8, 3]. Received: float32[5, 3]
+>>> from_state_dict(to_state_dict(PARAMETERS) | {"9.bias": BIASES}, PARAMETERS)
+ValueError: from_state_dict: expected the entries ['0.weight', '0.bias', '2.weight', '2.bias'].
+Received: ['0.weight', '0.bias', '2.weight', '2.bias', '9.bias'], of which are missing: [], not
+expected: ['9.bias']
+>>> from_state_dict(to_state_dict(PARAMETERS), PARAMETERS, names=["0"])
+ValueError: from_state_dict: expected 2 different names, one for each layer that has parameters.
+Received: ['0']
+"""
+
 TABLES = [ACTIVATIONS, SOFTMAX, LOSSES, WEIGHTED_MEAN, METRICS, OPTIMIZERS, NETWORKS, EVALUATION]
-TABLES += [STEPS, TRAIN, FIT, SWEEP, COMPARISON]
+TABLES += [STEPS, TRAIN, FIT, SWEEP, COMPARISON, LOOKING_INSIDE, FILES]
 
 
 def rows(table):
