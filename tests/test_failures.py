@@ -29,9 +29,7 @@ def unless(step, rate, then):
     return lambda count: jnp.where(count == step, jnp.float32(then), jnp.float32(rate))
 
 
-@pytest.mark.parametrize(
-    ("step", "batch_size", "steps"), [(0, 16, 4), (3, 16, 4), (9, 25, 2), (4, None, 1)]
-)
+@pytest.mark.parametrize(("step", "batch_size", "steps"), [(3, 16, 4), (4, None, 1)])
 def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size, steps):
     """Its update is infinite in that step, though the cost was still finite."""
     error = failing(optimizer=jaxnet.sgd(unless(step, 0.1, np.inf)), batch_size=batch_size)
@@ -43,8 +41,8 @@ def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size, ste
     assert f"step {step}" in str(error)
 
 
-def test_the_state_before_is_that_of_an_undisturbed_run():
-    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)))
+def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp_path):
+    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)), checkpoint=tmp_path)
     state, history = jaxnet.train(
         NETWORK, jaxnet.softmax_cross_entropy, SGD, (INPUTS, LABELS),
         key=jax.random.key(0), epochs=2, batch_size=16,
@@ -52,6 +50,9 @@ def test_the_state_before_is_that_of_an_undisturbed_run():
     chex.assert_trees_all_equal(error.fit.state.parameters, state.parameters)
     np.testing.assert_array_equal(error.fit.history["cost"], history["cost"])
     assert int(error.failure.state.step) == 9
+    file = tmp_path / "before-failure.safetensors"
+    assert str(file) in str(error)
+    chex.assert_trees_all_equal(jaxnet.load(file, error.failure.state), error.failure.state)
 
 
 def test_a_row_whose_loss_is_the_log_of_zero_is_found():
@@ -121,17 +122,6 @@ def test_a_validation_cost_that_is_not_finite_is_found_in_its_rows():
     assert "the validation_cost of epoch 1" in str(error)
     assert (error.failure.part, error.failure.rows.tolist()) == ("validation", [1200])
     assert len(error.fit.history["cost"]) == 0
-
-
-def test_the_state_before_is_in_the_folder(tmp_path):
-    optimizer = jaxnet.sgd(unless(9, 0.1, np.inf))
-    error = failing(optimizer=optimizer, checkpoint=tmp_path)
-    file = tmp_path / "before-failure.safetensors"
-    assert str(file) in str(error)
-    chex.assert_trees_all_equal(jaxnet.load(file, error.failure.state), error.failure.state)
-    again = failing(optimizer=optimizer, checkpoint=tmp_path)
-    assert again.epoch == error.epoch
-    chex.assert_trees_all_equal(again.fit, error.fit)
 
 
 def test_a_failure_that_rounding_decides_is_said_to_be_one(monkeypatch):
