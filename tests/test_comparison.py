@@ -12,7 +12,7 @@ import jaxnet
 from jaxnet import comparison
 from jaxnet.lockstep import units_apart
 
-SEEDS = range(5)
+SEEDS = range(3)
 STEPS = 200
 
 

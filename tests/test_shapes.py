@@ -195,7 +195,7 @@ FUNCTIONS = {
 
 @pytest.mark.parametrize("name", FUNCTIONS)
 @hypothesis.given(CALLS, strategies.data())
-@hypothesis.settings(max_examples=50)
+@hypothesis.settings(max_examples=25)
 def test_any_that_do_not_fit_are_refused(name, drawn, data):
     function, spoiled = FUNCTIONS[name]
     spoil = spoiled[data.draw(strategies.sampled_from(list(spoiled)))]
