@@ -63,14 +63,14 @@ def first_failure(
 ) -> Failure | None:
     """The first failure in the epoch that begins with that state; None if there is none."""
     batches = make_batches(data, key=key, batch_size=batch_size)
-    step, finite = jax.jit(make_step(network, loss, optimizer)), jax.jit(is_finite)
+    step = jax.jit(make_step(network, loss, optimizer))
     all_rows, all_real = jax.jit(batches.rows)(epochs_done(state, data, batch_size))
     if batches.steps == 1:
         all_rows = jnp.arange(len(data.inputs))[None]
     for rows, real in zip(all_rows, all_real, strict=True):
         batch = batches.taken(rows, real)
         following, measures = step(state, batch, batches.noise_key)
-        if not finite((measures["cost"], following.parameters)):
+        if not is_finite((measures["cost"], following.parameters)):
             origin = locate_non_finite(network, loss, optimizer, state, batch, batches.noise_key)
             return origin and _failure(state, np.asarray(rows)[np.asarray(real)], "data", origin)
         state = following
@@ -90,10 +90,17 @@ def _failure(state: TrainState, batch: np.ndarray, part: str, origin: Origin) ->
     return Failure(state, int(state.step), batch, rows, part, origin)
 
 
-def is_finite(tree: PyTree) -> Bool[Array, ""]:
-    """Whether all numbers in a tree are."""
+def is_finite(tree: PyTree) -> bool:
+    """Whether all numbers in a tree of arrays are."""
     floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in floats]).all()
+    if any(device.platform != "cpu" for leaf in floats for device in leaf.devices()):
+        return bool(_are_finite(floats))
+    return all(bool(np.isfinite(leaf).all()) for leaf in floats)  # in place, nothing compiled
+
+
+@jax.jit
+def _are_finite(leaves: list[Array]) -> Bool[Array, ""]:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def _listed(rows: Any) -> str:

@@ -1,15 +1,15 @@
 """Fitting: the host's side of a training run.
 
-`fit` checks its arguments, compiles one program and calls it for a stretch of epochs at a time. In
-between it looks in: it moves the progress bar, saves the run, and stops for a key press, for a cost
-that is not finite, or for a validation cost that no longer falls. The epochs themselves are
-`training`'s, and the device is not kept waiting for more than a glance a few times a second.
+`fit` checks its arguments and has the epochs made, a stretch of them at a time. In between it looks
+in: it moves the progress bar, saves the run, and stops for a key press, for a cost that is not
+finite, or for a validation cost that no longer falls. The device is not kept waiting for more than
+a glance a few times a second.
 """
 
+import bisect
 import contextlib
 import datetime
 import functools
-import hashlib
 import math
 import os
 import signal
@@ -22,31 +22,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, stretches
 from jaxnet.data import Data, DataLike, check_data, check_steps, check_values
 from jaxnet.descriptions import described
-from jaxnet.evaluation import Measure, named_measures
-from jaxnet.failures import Failure, first_failure, is_finite
+from jaxnet.evaluation import Measure
+from jaxnet.failures import Failure, first_failure
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.statics import Static
-from jaxnet.training import (
-    TrainState,
-    check_arguments,
-    check_run,
-    epochs_done,
-    make_epoch,
-    starting_state,
-    with_best,
-)
+from jaxnet.stretches import History, Plan, Run
+from jaxnet.training import TrainState, check_arguments
 
 __all__ = ["CheckpointWarning", "Fit", "NonFiniteCostError", "fit"]
 
-History = dict[str, np.ndarray]
 OnEpoch = Callable[[int, dict[str, float], TrainState], bool | None]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -176,23 +167,25 @@ def fit(
         checks.path("fit", "checkpoint", checkpoint)
     checks.whole_number("fit", "keep", keep, 1)
     save_every = _checked_interval(save_every)
-    plan = _Plan(
+    plan = Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
     static = Static(plan)
-    _check_measures(static, key, data, validation, state)
+    stretches.check(static, key, data, validation, state)
     with contextlib.ExitStack() as stack:
         folder = None
         if checkpoint is not None:
             description = _description(plan, data, validation, key, state)
             folder = stack.enter_context(RunFolder(checkpoint, description, keep, save_every))
-        run = _start(static, key, state)
+        run = stretches.start(static, key, state)
         saved = folder.newest(functools.partial(_like, plan, run)) if folder else None
         if saved:
             run = _resumed(plan, run, saved)
         elif folder:
             folder.begin(_saved(plan, run, ""))
-        advance = functools.partial(_advance, static, data=data, validation=validation, key=key)
+        advance = functools.partial(
+            stretches.advance, static, data=data, validation=validation, key=key
+        )
         find = functools.partial(
             first_failure,
             network,
@@ -211,111 +204,10 @@ def fit(
     return result
 
 
-class _Plan(NamedTuple):
-    """What the compiled programs depend on."""
-
-    network: Network
-    loss: Measure
-    optimizer: optax.GradientTransformation
-    batch_size: int | None
-    metrics: Mapping[str, Measure] | None
-    patience: int | None
-    validated: bool
-    epochs: int
-
-    def names(self) -> list[str]:
-        """What the history holds."""
-        prefixes = ("", "validation_") if self.validated else ("",)
-        return [prefix + name for prefix in prefixes for name in ("cost", *(self.metrics or ()))]
-
-
-class _Run(NamedTuple):
-    """What a stretch of epochs hands to the next."""
-
-    state: TrainState
-    history: Float[Array, "epochs measures"]
-    done: Int[Array, ""]  # epochs
-    failed: Bool[Array, ""]  # a cost or a parameter is not finite
-    ended: Bool[Array, ""]  # it failed, or patience is at its end
-
-
-def _check_measures(
-    static: Static[_Plan],
-    key: Key[Array, ""],
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
-) -> None:
-    """Traces the network and its measures on the data; on what has passed before, not again."""
-    types = checks.types((data, validation, state))
-    targets = [part.targets for part in (data, validation) if part is not None]
-    values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = static, types, values
-    if call in _passed:
-        return
-    network, loss, optimizer, _, metrics, *_ = static.value
-    measures = named_measures("fit", loss, metrics)
-    check_run("fit", network, measures, optimizer, data, validation, key, state)
-    if len(_passed) >= _REMEMBERED:
-        _passed.clear()
-    _passed.add(call)
-
-
-_passed: set[Any] = set()
-_REMEMBERED = 256  # calls
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _start(plan: Static[_Plan], key: Key[Array, ""], state: TrainState | None) -> _Run:
-    """Before the first epoch."""
-    network, _, optimizer, *_ = plan.value
-    if state is None:
-        state = starting_state(network, optimizer, key)
-    if plan.value.validated:
-        state = with_best(state)
-    history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
-    none = jnp.zeros((), bool)
-    return _Run(state, history, jnp.zeros((), jnp.int32), none, none)
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _advance(
-    plan: Static[_Plan],
-    run: _Run,
-    until: ArrayLike,
-    data: Data,
-    validation: Data | None,
-    key: Key[Array, ""],
-) -> _Run:
-    """Goes on with a run until so many epochs are done, or it has ended."""
-    network, loss, optimizer, batch_size, metrics, patience, *_ = plan.value
-    epoch = make_epoch(
-        network,
-        loss,
-        optimizer,
-        data,
-        key=key,
-        batch_size=batch_size,
-        validation=validation,
-        metrics=metrics,
-    )
-
-    def body(run: _Run) -> _Run:
-        state, measures = epoch(run.state)
-        row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.value.names()])
-        costs = [measures[name] for name in ("cost", "validation_cost") if name in measures]
-        failed = ended = ~is_finite((costs, state.parameters))
-        if patience is not None and state.best is not None:
-            ended |= epochs_done(state, data, batch_size) - state.best.epoch >= patience
-        return _Run(state, run.history.at[run.done].set(row), run.done + 1, failed, ended)
-
-    return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
-
-
 def _drive(
-    plan: _Plan,
-    run: _Run,
-    advance: Callable[..., _Run],
+    plan: Plan,
+    run: Run,
+    advance: Callable[..., Run],
     find: Callable[[TrainState], Failure | None],
     examples: int,
     folder: RunFolder | None,
@@ -338,13 +230,13 @@ def _drive(
             run = advance(run, until=until)
             made, done = int(run.done) - done, int(run.done)
             seconds = (time.perf_counter() - begin) / made  # an epoch
-            measures = _measures(plan, run)
+            if not stretches.is_sound(plan, run):
+                raise _failed(plan, before, run, advance, find, folder)
+            measures = _last(stretches.history(plan, run))
             _show(bar, made, measures, examples / seconds)
             if timed and not on_epoch:  # the first stretch compiles
                 stretch = min(max(1, int(_SECONDS_BETWEEN_LOOKS / seconds)), 10 * stretch)
             timed = True
-            if bool(run.failed):
-                raise _failed(plan, advance(before, until=done - 1), measures, find, folder)
             if bool(run.ended):
                 stopped = "patience"
             elif on_epoch and on_epoch(done, measures, run.state):
@@ -360,20 +252,15 @@ def _drive(
     return _fit_of(plan, run, stopped)
 
 
-def _fit_of(plan: _Plan, run: _Run, stopped: str) -> Fit:
+def _fit_of(plan: Plan, run: Run, stopped: str) -> Fit:
     best = run.state.best if plan.validated else None
-    return Fit((best or run.state).parameters, _history(plan, run), run.state, stopped)
+    past = stretches.history(plan, run)
+    return Fit((best or run.state).parameters, past, run.state, stopped)
 
 
-def _history(plan: _Plan, run: _Run) -> History:
-    rows = np.asarray(run.history)[: int(run.done)]
-    return {name: rows[:, i].copy() for i, name in enumerate(plan.names())}
-
-
-def _measures(plan: _Plan, run: _Run) -> dict[str, float]:
-    """Those of the last epoch."""
-    row = np.asarray(run.history)[int(run.done) - 1]
-    return dict(zip(plan.names(), row.tolist(), strict=True))
+def _last(history: History) -> dict[str, float]:
+    """The measures of the last epoch."""
+    return {name: float(values[-1]) for name, values in history.items()}
 
 
 def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
@@ -383,20 +270,28 @@ def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> No
 
 
 def _failed(
-    plan: _Plan,
-    last: _Run,
-    measures: dict[str, float],
+    plan: Plan,
+    before: Run,
+    run: Run,
+    advance: Callable[..., Run],
     find: Callable[[TrainState], Failure | None],
     folder: RunFolder | None,
 ) -> NonFiniteCostError:
-    """The error for what is not finite after the epoch that follows `last`."""
-    epoch = int(last.done) + 1
-    costs = [name for name in ("cost", "validation_cost") if name in measures]
-    wrong = [name for name in costs if not math.isfinite(measures[name])]
+    """The error for a stretch after which a cost or a parameter is not finite."""
+
+    def is_wrong(epoch: int) -> bool:
+        return not stretches.is_sound(plan, advance(before, until=epoch))
+
+    done = int(run.done)
+    epoch = bisect.bisect_left(range(done), True, lo=int(before.done) + 1, key=is_wrong)
+    last = advance(before, until=epoch - 1)
+    past = stretches.history(plan, run)
+    costs = {name: past[name][epoch - 1] for name in plan.costs()}
+    wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
     what = (
-        f"the {wrong[0]} of epoch {epoch} is {measures[wrong[0]]}"
+        f"the {wrong[0]} of epoch {epoch} is {costs[wrong[0]]}"
         if wrong
-        else (f"a parameter is not finite after epoch {epoch}")
+        else f"a parameter is not finite after epoch {epoch}"
     )
     failure = find(last.state)
     message = f"fit: {what}. {failure or _ROUNDING}"
@@ -417,7 +312,7 @@ _ROUNDING = (
 
 
 def _description(
-    plan: _Plan, data: Data, validation: Data | None, key: Array, state: TrainState | None
+    plan: Plan, data: Data, validation: Data | None, key: Array, state: TrainState | None
 ) -> dict[str, Any]:
     """All that decides a run's numbers, but for how many epochs there are."""
     parts = {"data": data, "validation": validation, "key": key, "state": state, **plan._asdict()}
@@ -425,17 +320,17 @@ def _description(
     return {name: described(part) for name, part in parts.items()}
 
 
-def _saved(plan: _Plan, run: _Run, stopped: str) -> Saved:
+def _saved(plan: Plan, run: Run, stopped: str) -> Saved:
     for_good = stopped if stopped in ("patience", "on_epoch") else ""
-    return Saved(run.state, _history(plan, run), int(run.done), for_good)
+    return Saved(run.state, stretches.history(plan, run), int(run.done), for_good)
 
 
-def _like(plan: _Plan, run: _Run, epoch: int) -> tuple[TrainState, History]:
+def _like(plan: Plan, run: Run, epoch: int) -> tuple[TrainState, History]:
     """What a checkpoint of that epoch holds."""
     return run.state, {name: np.empty(epoch, np.float32) for name in plan.names()}
 
 
-def _resumed(plan: _Plan, start: _Run, saved: Saved) -> _Run:
+def _resumed(plan: Plan, start: Run, saved: Saved) -> Run:
     """The run that was saved, in the arrays of a start."""
     if saved.epoch > plan.epochs:
         raise ValueError(

@@ -319,6 +319,6 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_does_not_fit_is_refused_before_compiling(name, monkeypatch):
     make, error, words = WRONG[name]
-    monkeypatch.setattr("jaxnet.fitting._start", lambda *_: pytest.fail("went on to train"))
+    monkeypatch.setattr("jaxnet.stretches.start", lambda *_: pytest.fail("went on to train"))
     with problems.refused(error, words):
         make()
