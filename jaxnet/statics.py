@@ -48,10 +48,11 @@ class _Same:
         return isinstance(other, _Same) and self.value is other.value
 
 
-def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
+def structure(value: Any, seen: dict[int, Hashable] | None = None) -> Hashable:
     """A hashable description of a value, equal for values that are built equally.
 
-    `outer` holds the objects being described, so that a function that refers to itself ends.
+    `seen` holds the functions that have been described, each of which is once, and those that are
+    being described, so that one that refers to itself ends.
 
     >>> def scaled(factor):
     ...     return lambda x: factor * x
@@ -60,28 +61,28 @@ def structure(value: Any, outer: tuple[int, ...] = ()) -> Hashable:
     >>> structure(scaled(2.0)) == structure(scaled(2))
     False
     """
-    if id(value) in outer:
-        return "inside", outer.index(id(value))
-    within = (*outer, id(value))
+    seen = {} if seen is None else seen
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
         return type(value), repr(value)
     if isinstance(value, (tuple, list)):
-        return type(value), tuple(structure(item, within) for item in value)
+        return type(value), tuple(structure(item, seen) for item in value)
     if isinstance(value, dict):
         items = value.items()
-        return dict, tuple((structure(k, within), structure(v, within)) for k, v in items)
+        return dict, tuple((structure(k, seen), structure(v, seen)) for k, v in items)
     if isinstance(value, (np.ndarray, np.generic)) and value.dtype != object:
         return type(value), str(value.dtype), value.shape, value.tobytes()
     if isinstance(value, functools.partial):
         parts = value.func, value.args, value.keywords
-        return functools.partial, structure(parts, within)
+        return functools.partial, structure(parts, seen)
     if isinstance(value, types.MethodType):
-        return types.MethodType, structure((value.__func__, value.__self__), within)
+        return types.MethodType, structure((value.__func__, value.__self__), seen)
     if isinstance(value, types.FunctionType):
-        opaque = any(map(_is_opaque, [*cells(value), *named_globals(value).values()]))
-        return _Same(value) if opaque else _function_structure(value, within)
+        if id(value) not in seen:
+            seen[id(value)] = "inside", len(seen)
+            seen[id(value)] = _function_structure(value, seen)
+        return seen[id(value)]
     if isinstance(value, (jax.custom_jvp, jax.custom_vjp)):
-        return type(value), structure(vars(value), within)
+        return type(value), structure(vars(value), seen)
     return (type(value), value) if _compares_by_value(value) else _Same(value)
 
 
@@ -105,14 +106,16 @@ def _is_opaque(value: Any) -> bool:
     return not known and not _compares_by_value(value)
 
 
-def _function_structure(function: types.FunctionType, within: tuple[int, ...]) -> Hashable:
-    held = structure(cells(function), within)
-    defaults = structure((function.__defaults__, function.__kwdefaults__), within)
-    named = tuple(
-        (name, _Same(v) if callable(v) or isinstance(v, types.ModuleType) else structure(v, within))
-        for name, v in named_globals(function).items()
+def _function_structure(function: types.FunctionType, seen: dict[int, Hashable]) -> Hashable:
+    held, named = cells(function), named_globals(function)
+    if any(map(_is_opaque, [*held, *named.values()])):
+        return _Same(function)
+    defaults = structure((function.__defaults__, function.__kwdefaults__), seen)
+    described = tuple(
+        (name, _Same(v) if callable(v) or isinstance(v, types.ModuleType) else structure(v, seen))
+        for name, v in named.items()
     )
-    return types.FunctionType, _Same(function.__code__), held, defaults, named
+    return types.FunctionType, _Same(function.__code__), structure(held, seen), defaults, described
 
 
 def cells(function: types.FunctionType) -> list[Any]:
