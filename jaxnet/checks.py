@@ -44,6 +44,20 @@ def as_array(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
         ) from None
 
 
+def placed(array: jax.Array | np.ndarray) -> jax.Array:
+    """The array on a device; NumPy's in memory of its own, so that the caller may overwrite it.
+
+    jnp.asarray would compile a program and copy twice; `may_alias` has no effect on NumPy's arrays,
+    of which jax.device_put takes over those that lie as a CPU device would have them.
+    """
+    if isinstance(array, jax.Array):
+        return array
+    on_device = jax.device_put(array)
+    if is_concrete(on_device) and on_device.unsafe_buffer_pointer() == array.ctypes.data:
+        on_device = jax.device_put(on_device, may_alias=False)
+    return jax.block_until_ready(on_device)
+
+
 def is_real(value: Any) -> bool:
     """Whether an array holds real numbers or booleans: no text, keys or complex numbers."""
     kinds = (jnp.floating, jnp.integer, jnp.bool_)
@@ -55,10 +69,9 @@ def floating(function: str, name: str, value: Any) -> jax.Array:
     array = _viewed(value)
     if array is None or not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
-    if isinstance(array, jax.Array):
-        return jnp.asarray(array)
-    # For jnp.asarray a program is compiled. A number stays one, of no type of its own.
-    return jax.device_put(value if isinstance(value, float) else array)
+    if isinstance(value, float):  # a number stays one, of no type of its own
+        return jax.device_put(value)
+    return placed(array)
 
 
 def numbers(function: str, name: str, value: Any) -> jax.Array | np.ndarray:

@@ -216,7 +216,7 @@ def _drive(
     progress: bool,
 ) -> Fit:
     """Runs stretches of epochs of about the time between two looks."""
-    done, stretch, timed = int(run.done), 1, False
+    done, stretch = int(run.done), 1
     if done == plan.epochs:
         stopped = stopped or "finished"
     with (
@@ -234,9 +234,8 @@ def _drive(
                 raise _failed(plan, before, run, advance, find, folder)
             measures = _last(stretches.history(plan, run))
             _show(bar, made, measures, examples / seconds)
-            if timed and not on_epoch:  # the first stretch compiles
-                stretch = min(max(1, int(_SECONDS_BETWEEN_LOOKS / seconds)), 10 * stretch)
-            timed = True
+            if not on_epoch:
+                stretch = max(1, int(_SECONDS_BETWEEN_LOOKS / seconds))
             if bool(run.ended):
                 stopped = "patience"
             elif on_epoch and on_epoch(done, measures, run.state):

@@ -242,7 +242,7 @@ def _array(name: str, value: Any) -> Array:
     if _is_key(array):
         return jnp.asarray(array)
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        converted = jax.device_put(array)
+        converted = checks.placed(array)
     checks.within("sweep", f"values for {name!r}", converted)
     if jnp.issubdtype(array.dtype, jnp.integer):
         limits = np.iinfo(converted.dtype)

@@ -49,6 +49,17 @@ def test_values_arrive():
     np.testing.assert_array_equal(data.weights, [0.5, 2])
 
 
+@pytest.mark.parametrize("offset", [0, 16])
+def test_the_caller_may_overwrite_its_own(offset):
+    """Also where it lies as a device would have it, on a multiple of 64 bytes."""
+    room = np.zeros(8192, np.uint8)
+    begin = -room.ctypes.data % 64 + offset
+    inputs = room[begin : begin + 4096].view(np.float32).reshape(64, 16)
+    data = check_data("f", "data", (inputs, np.zeros(64)))
+    inputs[:] = 1
+    np.testing.assert_array_equal(data.inputs, np.zeros((64, 16)))
+
+
 def test_a_tuple_is_data():
     inputs, targets = jnp.ones((2, 1)), jnp.ones(2)
     assert check_data("f", "data", (inputs, targets)) == Data(inputs, targets)
