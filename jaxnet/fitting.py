@@ -177,7 +177,7 @@ def fit(
         if checkpoint is not None:
             description = _description(plan, data, validation, key, state)
             folder = stack.enter_context(RunFolder(checkpoint, description, keep, save_every))
-        run = stretches.start(static, key, state)
+        run = stretches.start(static, key, data, validation, state)
         saved = folder.newest(functools.partial(_like, plan, run)) if folder else None
         if saved:
             run = _resumed(plan, run, saved)

@@ -91,9 +91,19 @@ _passed: set[Any] = set()
 _REMEMBERED = 256  # calls
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def start(plan: Static[Plan], key: Key[Array, ""], state: TrainState | None) -> Run:
-    """Before the first epoch."""
+@functools.partial(jax.jit, static_argnums=0, keep_unused=True)
+def start(
+    plan: Static[Plan],
+    key: Key[Array, ""],
+    data: Data,
+    validation: Data | None,
+    state: TrainState | None,
+) -> Run:
+    """Before the first epoch.
+
+    It takes the data to be where the data is, as it will be after the first stretch: `advance`
+    would be compiled once for each otherwise.
+    """
     network, _, optimizer, *_ = plan.value
     if state is None:
         state = starting_state(network, optimizer, key)
@@ -131,7 +141,8 @@ def advance(
         ended = run.ended
         if patience is not None and state.best is not None:
             ended = epochs_done(state, data, batch_size) - state.best.epoch >= patience
-        return Run(state, run.history.at[run.done].set(row), run.done + 1, ended)
+        past = jax.lax.dynamic_update_index_in_dim(run.history, row, run.done, axis=0)
+        return Run(state, past, run.done + 1, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 

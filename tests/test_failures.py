@@ -4,6 +4,7 @@ import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import jaxnet
@@ -39,6 +40,22 @@ def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size, ste
     assert len(error.fit.history["cost"]) == step // steps
     chex.assert_tree_all_finite((failure.state, error.fit.state, error.fit.parameters))
     assert f"step {step}" in str(error)
+
+
+def test_a_parameter_that_the_cost_does_not_show_is_found_in_its_epoch():
+    """A bias of minus infinity before a relu: all costs stay finite, in a stretch of many epochs."""
+
+    def dull(updates, state, parameters):
+        (first, *rest), state = SGD.update(updates, state, parameters)
+        lost = jnp.where(state.step == 10, -jnp.inf, first.biases)
+        return (first._replace(biases=lost), *rest), state
+
+    optimizer = optax.GradientTransformation(SGD.init, dull)
+    error = failing(optimizer=optimizer, epochs=1000)
+    assert error.epoch == 3
+    assert "a parameter is not finite after epoch 3" in str(error)
+    assert (error.failure.step, error.failure.origin.quantity) == (9, "update")
+    chex.assert_tree_all_finite(error.fit.state)
 
 
 def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp_path):

@@ -101,7 +101,7 @@ def jaxnet_start(optimizer: Any, weights: Any) -> Any:
 
 
 def jaxnet_train(workload: Workload) -> Callable[..., Any]:
-    """`train(weights, rate, key, data) -> weights`, a whole run, to be compiled."""
+    """`train(weights, rate, key, data) -> (weights, history)`, a whole run, to be compiled."""
     import jaxnet
 
     network, loss, optimizer = jaxnet_parts(workload)
@@ -110,8 +110,8 @@ def jaxnet_train(workload: Workload) -> Callable[..., Any]:
         rule = optimizer(rate)
         sizes = {"epochs": workload.epochs, "batch_size": workload.batch_size}
         state = jaxnet_start(rule, weights)
-        state, _ = jaxnet.train(network, loss, rule, data, key=key, state=state, **sizes)
-        return state.parameters
+        state, history = jaxnet.train(network, loss, rule, data, key=key, state=state, **sizes)
+        return state.parameters, history
 
     return train
 
@@ -124,7 +124,7 @@ def train(task: Task) -> Run:
     compiled = jax.jit(jaxnet_train(task.workload))
     data = jnp.asarray(task.inputs), jnp.asarray(task.targets)
     key = jax.random.key(0)
-    return lambda: [fetched(compiled(task.starts[0], task.rates[0], key, data))]
+    return lambda: [fetched(compiled(task.starts[0], task.rates[0], key, data)[0])]
 
 
 @contender("jaxnet fit", "jax jaxnet", (*SINGLE, "W3 memmap"))
@@ -158,7 +158,7 @@ def vmap(task: Task) -> Run:
 
     def run() -> list[Weights]:
         keys = jax.random.split(jax.random.key(0), len(rates))
-        return unstacked(compiled(starts, rates, keys, data))
+        return unstacked(compiled(starts, rates, keys, data)[0])
 
     return run
 
@@ -182,7 +182,7 @@ def sweep(task: Task) -> Run:
         "rate": np.array(task.rates, np.float32),
         "number": np.arange(len(task.rates)),
     }
-    return lambda: unstacked(jaxnet.sweep(one, grid, zipped=True).results)
+    return lambda: unstacked(jaxnet.sweep(one, grid, zipped=True).results[0])
 
 
 # The limit: one bare scan, written by hand for these workloads and nothing else.
