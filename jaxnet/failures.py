@@ -47,7 +47,8 @@ class Failure(NamedTuple):
         """One or two sentences."""
         when = f"in step {self.step}, counting from 0" if self.part == "data" else "in validation"
         rows = f", for rows {_listed(self.rows)} of the {self.part}" if len(self.rows) else ""
-        return f"The first value that is not finite appeared {when}: {self.origin}{rows}"
+        origin = self.origin._replace(rows=())  # whose are those of the batch
+        return f"The first value that is not finite appeared {when}{rows}: {origin}"
 
 
 def first_failure(

@@ -43,7 +43,7 @@ def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size, ste
 
 
 def test_a_parameter_that_the_cost_does_not_show_is_found_in_its_epoch():
-    """A bias of minus infinity before a relu: all costs stay finite, in a stretch of many epochs."""
+    """A bias of minus infinity before a relu: all costs of a stretch of epochs stay finite."""
 
     def dull(updates, state, parameters):
         (first, *rest), state = SGD.update(updates, state, parameters)
