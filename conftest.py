@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import signal
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
@@ -23,6 +24,9 @@ UNCHECKED = {"__init__", "descriptions", "statics"}
 FILES = pathlib.Path(__file__).with_name("jaxnet").glob("*.py")
 MODULES = sorted(f"jaxnet.{file.stem}" for file in FILES if file.stem not in UNCHECKED)
 jaxtyping.install_import_hook(MODULES, "conftest.typechecked")
+
+# It is ignored in what a script runs in the background, and by the processes that this starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")

@@ -71,7 +71,7 @@ def floating(function: str, name: str, value: Any) -> jax.Array:
         raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
     if isinstance(value, float):  # a number stays one, of no type of its own
         return jax.device_put(value)
-    return placed(array)
+    return jnp.asarray(placed(array))  # a number that is differentiated is no array before this
 
 
 def numbers(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
