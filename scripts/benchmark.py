@@ -26,9 +26,11 @@ each. For W4 "jnp.dot alone" is the time of a run's matrix products, forward and
 nothing else.
 
 Every contender has a process of its own, and they are asked in turn, one at a time. Steady seconds
-are the median of the runs after the first, cold seconds those of the first: imports are done and
-the data is there, but everything is built, compiled and trained. Peak MB is by how much training
-raised the process's peak memory, on the host. A dash is a contender that does not fit a workload:
+are the median of the runs after the first; short runs are made for a second in every turn, which
+counts as their median. Cold seconds are those of the first run: imports are done and the data is
+there, but everything is built, compiled and trained; where that takes less than five seconds, it
+is the median of as many processes as there are turns. Peak MB is by how much training raised the
+process's peak memory, on the host. A dash is a contender that does not fit a workload:
 one that trains one network in W5 (and with 256, one after the other) or many in W1 to W4; Flax
 NNX has no run of W5, and W3 memmap is there for the memory of jaxnet and the limit. One that fails
 is in the table, with the reason.
@@ -55,6 +57,7 @@ from tqdm import tqdm
 assert peers  # imported for the contenders that it enters
 
 PACKAGES = "jaxnet jax jaxlib optax flax equinox keras torch scikit-learn numpy"
+SHORT = 5.0  # seconds of a first run that is made in several processes
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -112,31 +115,40 @@ def measured(
     workload: Workload, servers: dict[str, Server], quick: bool, repeats: int, bar: tqdm
 ) -> dict[str, dict[str, Any]]:
     """Of every contender its times, peak memory and losses, or why it failed."""
-    results: dict[str, dict[str, Any]] = {name: {"seconds": []} for name in servers}
+    results: dict[str, dict[str, Any]] = {name: {"seconds": [], "cold": []} for name in servers}
     workers = {}
+
+    def opened(name: str) -> Worker:
+        bar.set_postfix_str(f"{workload.name}, {name}")
+        worker = servers[name].opened(name, workload.name, quick)
+        noted(name, worker.answer())
+        return worker
+
+    def ran(name: str, worker: Worker, into: str) -> None:
+        bar.set_postfix_str(f"{workload.name}, {name}")
+        if "seconds" in results[name]:
+            seconds = noted(name, worker.ask("run")).get("seconds")
+            if seconds is not None:
+                results[name][into].append(seconds)
+        bar.update()
 
     def noted(name: str, answer: dict[str, Any]) -> dict[str, Any]:
         if "failed" in answer or "unsuited" in answer:
             results[name] = answer
         return answer
 
-    for name, server in servers.items():
-        bar.set_postfix_str(f"{workload.name}, {name}")
-        workers[name] = server.opened(name, workload.name, quick)
-        noted(name, workers[name].answer())
+    for name in servers:
+        workers[name] = opened(name)
     for turn in range(repeats + 1):
         for name, worker in workers.items():
-            bar.set_postfix_str(f"{workload.name}, {name}")
-            if "seconds" in results[name]:
-                seconds = noted(name, worker.ask("run")).get("seconds")
-                if seconds is not None and turn:
-                    results[name]["seconds"].append(seconds)
-                elif seconds is not None:
-                    results[name]["cold_seconds"] = seconds
-            bar.update()
+            ran(name, worker, "seconds" if turn else "cold")
     for name, worker in workers.items():
         if "seconds" in results[name]:
             results[name] |= noted(name, worker.ask("close"))
+    short = [name for name in servers if max(results[name].get("cold", [SHORT])) < SHORT]
+    bar.total += len(short) * (repeats - 1)
+    for name in short * (repeats - 1):
+        ran(name, opened(name), "cold")
     return {name: result for name, result in results.items() if "unsuited" not in result}
 
 

@@ -14,6 +14,7 @@ def concluded(workload: dict[str, Any]) -> None:
     for result in results.values():
         if "failed" not in result:
             result["steady_seconds"] = statistics.median(result["seconds"])
+            result["cold_seconds"] = statistics.median(result["cold"])
     limits = {name: results[name]["steady_seconds"] for name in LIMITS if _ran(results, name)}
     workload["yardstick"] = min(limits, key=limits.get) if limits else None
     costs = [result["final_cost"] for result in results.values() if "final_cost" in result]
@@ -62,8 +63,8 @@ def _header(results: dict[str, Any]) -> str:
     return (
         f"Measured on {results['date']}: {platform['processor']}, {platform['cores']} cores, "
         f"{platform['system']}; computed on: {', '.join(results['devices'])}. {versions}.\n\n"
-        f"{sizes.capitalize()}; steady seconds are the median of {results['repeats']} runs, made "
-        "in turn. Machines are noisy: trust ratios, and no ratio under 1.1."
+        f"{sizes.capitalize()}; turns, of which steady seconds are the median: "
+        f"{results['repeats']}. Machines are noisy: trust ratios, and no ratio under 1.1."
     )
 
 
