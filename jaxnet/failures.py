@@ -1,7 +1,8 @@
 """Failures: in which step of an epoch, and where in it, the first value was not finite.
 
-The epochs' program only sees that a cost is NaN or infinite, often long after what caused it. The
-epoch is made again here, one step at a time, and the step that fails is looked into.
+`fit` only sees after a stretch of epochs that a cost or a parameter is NaN or infinite, often long
+after what caused it. The epoch is made again here, one step at a time, and the step that fails is
+looked into.
 """
 
 from typing import Any, NamedTuple

@@ -232,7 +232,7 @@ def _drive(
             seconds = (time.perf_counter() - begin) / made  # an epoch
             if not stretches.is_sound(plan, run):
                 raise _failed(plan, before, run, advance, find, folder)
-            measures = _last(stretches.history(plan, run))
+            measures = stretches.measures(plan, run)
             _show(bar, made, measures, examples / seconds)
             if not on_epoch:
                 stretch = max(1, int(_SECONDS_BETWEEN_LOOKS / seconds))
@@ -255,11 +255,6 @@ def _fit_of(plan: Plan, run: Run, stopped: str) -> Fit:
     best = run.state.best if plan.validated else None
     past = stretches.history(plan, run)
     return Fit((best or run.state).parameters, past, run.state, stopped)
-
-
-def _last(history: History) -> dict[str, float]:
-    """The measures of the last epoch."""
-    return {name: float(values[-1]) for name, values in history.items()}
 
 
 def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
@@ -330,7 +325,7 @@ def _like(plan: Plan, run: Run, epoch: int) -> tuple[TrainState, History]:
 
 
 def _resumed(plan: Plan, start: Run, saved: Saved) -> Run:
-    """The run that was saved, in the arrays of a start."""
+    """The run that was saved, in arrays like those of a start and where they are."""
     if saved.epoch > plan.epochs:
         raise ValueError(
             f"fit: expected epochs of at least {saved.epoch}, which the run in checkpoint has "
@@ -341,7 +336,8 @@ def _resumed(plan: Plan, start: Run, saved: Saved) -> Run:
     history[: saved.epoch] = rows
     state = jax.tree.map(_as_weak_as, saved.state, start.state)
     done = jnp.array(saved.epoch, jnp.int32)
-    return start._replace(state=state, history=jnp.array(history), done=done)
+    run = start._replace(state=state, history=jnp.array(history), done=done)
+    return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
 
 
 def _as_weak_as(leaf: Array, start: Array) -> Array:

@@ -153,6 +153,12 @@ def history(plan: Plan, run: Run) -> History:
     return {name: rows[:, i].copy() for i, name in enumerate(plan.names())}
 
 
+def measures(plan: Plan, run: Run) -> dict[str, float]:
+    """Those of the last epoch that is done."""
+    row = np.asarray(run.history)[int(run.done) - 1]
+    return dict(zip(plan.names(), map(float, row), strict=True))
+
+
 def is_sound(plan: Plan, run: Run) -> bool:
     """Whether every cost so far is finite, and every parameter."""
     past = history(plan, run)

@@ -326,7 +326,8 @@ def check_run(
 def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Array, ""]:
     """How many passes over that data, in batches of that size, the state has behind it."""
     examples = len(data.inputs)
-    return jax.lax.div(state.step, -(-examples // (batch_size or examples)))
+    steps = -(-examples // (batch_size or examples))
+    return jax.lax.div(state.step, jnp.full_like(state.step, steps))
 
 
 def starting_state(

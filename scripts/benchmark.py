@@ -27,13 +27,14 @@ nothing else.
 
 Every contender has a process of its own, and they are asked in turn, one at a time. Steady seconds
 are the median of the runs after the first; short runs are made for a second in every turn, which
-counts as their median. Cold seconds are those of the first run: imports are done and the data is
-there, but everything is built, compiled and trained; where that takes less than five seconds, it
-is the median of as many processes as there are turns. Peak MB is by how much training raised the
-process's peak memory, on the host. A dash is a contender that does not fit a workload:
-one that trains one network in W5 (and with 256, one after the other) or many in W1 to W4; Flax
-NNX has no run of W5, and W3 memmap is there for the memory of jaxnet and the limit. One that fails
-is in the table, with the reason.
+counts as their median. By then the data is on the device, but for Keras, scikit-learn and fit in W3
+memmap, which take NumPy's in every run. Cold seconds are those of the first run: imports are done
+and the data is in NumPy, but everything is built, compiled and trained; where that takes less than
+five seconds, it is the median of as many processes as there are turns. Peak MB is by how much
+training raised the process's peak memory, on the host. A dash is a contender that does not fit a
+workload: one that trains one network in W5 (and with 256, one after the other) or many in W1 to W4;
+Flax NNX has no run of W5, and W3 memmap is there for the memory of jaxnet and the limit. One that
+fails is in the table, with the reason.
 """
 
 import argparse
@@ -92,7 +93,7 @@ class Server:
 
 
 class Worker:
-    """One contender at one workload; it ends when it is let go."""
+    """One contender at one workload; it ends at once when it is let go."""
 
     def __init__(self, ours: socket.socket) -> None:
         self.lines = ours.makefile("rw")
@@ -144,8 +145,9 @@ def measured(
             ran(name, worker, "seconds" if turn else "cold")
     for name, worker in workers.items():
         if "seconds" in results[name]:
-            results[name] |= noted(name, worker.ask("close"))
-    short = [name for name in servers if max(results[name].get("cold", [SHORT])) < SHORT]
+            closing = noted(name, worker.ask("close"))
+            results[name] |= closing
+    short = [name for name in servers if results[name].get("cold", [SHORT])[0] < SHORT]
     bar.total += len(short) * (repeats - 1)
     for name in short * (repeats - 1):
         ran(name, opened(name), "cold")

@@ -89,7 +89,7 @@ def test_mixed_columns_and_integers_become_float32():
     chex.assert_trees_all_equal(run.history, fit((by_hand, [0, 1]), batch_size=None).history)
 
 
-def test_built_again_it_compiles_nothing():
+def test_built_again_it_compiles_nothing(tmp_path):
     """In a plain interpreter: the tests' type checker makes every function anew."""
     script = """
 import jax, jaxnet, numpy as np, optax
@@ -110,11 +110,35 @@ for seed, data in enumerate([host, host, placed]):
     options = dict(key=key, epochs=3, batch_size=16, validation=data, metrics=metrics)
     jaxnet.fit(network, jaxnet.softmax_cross_entropy, optimizer, data, **options)
     print(len(compiled), sum("advance" in name for name in compiled))
+def crash(epoch, *_):
+    if epoch == 2:
+        raise RuntimeError("crash")
+options |= dict(checkpoint=folder, save_every=1)
+for on_epoch in crash, None:
+    compiled.clear()
+    options["on_epoch"] = on_epoch
+    try:
+        jaxnet.fit(network, jaxnet.softmax_cross_entropy, optimizer, data, **options)
+    except RuntimeError as error:
+        print(error)
+print(sum("advance" in name for name in compiled))
 """
-    first, second, third = problems.run_plainly(script).splitlines()
+    printed = problems.run_plainly(f"folder = {str(tmp_path / 'run')!r}" + script)
+    first, second, third, crashed, resumed = printed.splitlines()
     assert first.endswith(" 1")  # or the next proves nothing
     assert second == "0 0"
     assert third.endswith(" 1")  # for where the data is, and not also for where the run began
+    assert (crashed, resumed) == ("crash", "0")
+
+
+@pytest.mark.parametrize("batch_size", [16, None])
+def test_with_float64_switched_on_float32_data_is_trained_on_as_before(batch_size):
+    options = {"batch_size": batch_size, "validation": HELD_OUT}
+    before = fit(**options)
+    with jax.enable_x64(True):
+        run = fit(**options)
+    chex.assert_trees_all_equal_dtypes(run.state, before.state)
+    chex.assert_trees_all_close(run.history, before.history, rtol=1e-5)
 
 
 def test_patience_stops_and_returns_the_best():

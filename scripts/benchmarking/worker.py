@@ -3,8 +3,8 @@
 A server imports the modules that some contenders share, and forks for each that it is asked to
 play: imports are paid once, and yet every workload starts in a process with nothing compiled.
 The child answers `run` with the seconds of one whole training, of which the first, the cold one,
-also builds and compiles, later with the median of as many as a second has room for, and `close`
-with what is known at the end, all in JSON.
+also builds and compiles, later with the median of as many as fill a second, and `close` with what
+is known at the end, all in JSON. Let go, it ends at once.
 """
 
 import importlib
@@ -41,8 +41,10 @@ def serve(modules: list[str]) -> None:
         if not os.fork():
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             driver = socket.socket(fileno=descriptors[0]).makefile("rw")
-            _play(json.loads(request), failure, driver)
-            os._exit(0)
+            try:
+                _play(json.loads(request), failure, driver)
+            finally:
+                os._exit(0)
         os.close(descriptors[0])
 
 
@@ -70,7 +72,7 @@ def _play(request: dict[str, Any], failure: str | None, driver: TextIO) -> None:
         _answer(driver, {"ready": True})
         run: Run | None = None
         weights = None
-        while driver.readline().strip() == "run":
+        while (asked := driver.readline().strip()) == "run":
             times: list[float] = []
             enough = 0.0 if run is None or request["quick"] else _ENOUGH
             while not times or sum(times) < enough:
@@ -79,8 +81,9 @@ def _play(request: dict[str, Any], failure: str | None, driver: TextIO) -> None:
                 weights = run()
                 times.append(time.perf_counter() - begin)
             _answer(driver, {"seconds": statistics.median(times)})
-        growth = _peak_megabytes() - before
-        _answer(driver, {"peak_megabytes": growth, "device": _device()} | _costs(task, weights))
+        if asked == "close":
+            growth = _peak_megabytes() - before
+            _answer(driver, {"peak_megabytes": growth, "device": _device()} | _costs(task, weights))
     except Unsuited:
         _answer(driver, {"unsuited": True})
     except Exception as error:
