@@ -26,15 +26,15 @@ each. For W4 "jnp.dot alone" is the time of a run's matrix products, forward and
 nothing else.
 
 Every contender has a process of its own, and they are asked in turn, one at a time. Steady seconds
-are the median of the runs after the first; short runs are made for a second in every turn, which
-counts as their median. By then the data is on the device, but for Keras, scikit-learn and fit in W3
-memmap, which take NumPy's in every run. Cold seconds are those of the first run: imports are done
-and the data is in NumPy, but everything is built, compiled and trained; where that takes less than
-five seconds, it is the median of as many processes as there are turns. Peak MB is by how much
-training raised the process's peak memory, on the host. A dash is a contender that does not fit a
-workload: one that trains one network in W5 (and with 256, one after the other) or many in W1 to W4;
-Flax NNX has no run of W5, and W3 memmap is there for the memory of jaxnet and the limit. One that
-fails is in the table, with the reason.
+are the median of the runs after the first, as many as are asked for and fill a second each on
+average. By then the data is on the device, but for Keras, scikit-learn and fit in W3 memmap, which
+take NumPy's in every run. Cold seconds are those of the first run: imports are done and the data is
+in NumPy, but everything is built, compiled and trained; where that takes less than five seconds, it
+is the median of as many processes as steady runs are asked for. Peak MB is by how much training
+raised the process's peak memory, on the host. A dash is a contender that does not fit a workload:
+one that trains one network in W5 (and with 256, one after the other) or many in W1 to W4; Flax NNX
+has no run of W5, and W3 memmap is there for the memory of jaxnet and the limit. One that fails is
+in the table, with the reason.
 """
 
 import argparse
@@ -58,6 +58,7 @@ from tqdm import tqdm
 assert peers  # imported for the contenders that it enters
 
 PACKAGES = "jaxnet jax jaxlib optax flax equinox keras torch scikit-learn numpy"
+SECONDS = 1.0  # that steady runs fill at least, times the repeats
 SHORT = 5.0  # seconds of a first run that is made in several processes
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
@@ -140,9 +141,13 @@ def measured(
 
     for name in servers:
         workers[name] = opened(name)
-    for turn in range(repeats + 1):
-        for name, worker in workers.items():
-            ran(name, worker, "seconds" if turn else "cold")
+    for name, worker in workers.items():
+        ran(name, worker, "cold")
+    enough = 0.0 if quick else repeats * SECONDS
+    while waiting := [name for name in servers if _lacks(results[name], repeats, enough)]:
+        bar.total += len(waiting)
+        for name in waiting:
+            ran(name, workers[name], "seconds")
     for name, worker in workers.items():
         if "seconds" in results[name]:
             closing = noted(name, worker.ask("close"))
@@ -154,14 +159,20 @@ def measured(
     return {name: result for name, result in results.items() if "unsuited" not in result}
 
 
+def _lacks(result: dict[str, Any], repeats: int, enough: float) -> bool:
+    """Whether a contender that has not failed needs more steady runs."""
+    seconds = result.get("seconds")
+    return seconds is not None and (len(seconds) < repeats or sum(seconds) < enough)
+
+
 def compared(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     """The results of every chosen workload."""
     chosen = [w for w in workloads(arguments.quick) if w.name in arguments.workloads]
     names = {w.name: [n for n in arguments.contenders if _fits(n, w.name)] for w in chosen}
-    turns = (arguments.repeats + 1) * sum(map(len, names.values()))
     needed = {REGISTRY[name].modules for many in names.values() for name in many}
     results = []
-    bar = tqdm(total=turns, delay=1, leave=False, disable=not sys.stderr.isatty())
+    first = sum(map(len, names.values()))
+    bar = tqdm(total=first, delay=1, leave=False, disable=not sys.stderr.isatty())
     with contextlib.ExitStack() as stack, bar:
         servers = {modules: stack.enter_context(Server(modules)) for modules in needed}
         for workload in chosen:
@@ -219,7 +230,9 @@ def parsed() -> argparse.Namespace:
         metavar="NAMES",
         help=f"names, or how they begin, of: {', '.join(REGISTRY)}",
     )
-    parser.add_argument("--repeats", type=int, help="steady runs (default 5, with --quick 1)")
+    parser.add_argument(
+        "--repeats", type=int, help="steady runs, at least (default 5, with --quick 1)"
+    )
     parser.add_argument("--growth", action="store_true", help="also how cost grows with each size")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument(

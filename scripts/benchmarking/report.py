@@ -63,8 +63,8 @@ def _header(results: dict[str, Any]) -> str:
     return (
         f"Measured on {results['date']}: {platform['processor']}, {platform['cores']} cores, "
         f"{platform['system']}; computed on: {', '.join(results['devices'])}. {versions}.\n\n"
-        f"{sizes.capitalize()}; turns, of which steady seconds are the median: "
-        f"{results['repeats']}. Machines are noisy: trust ratios, and no ratio under 1.1."
+        f"{sizes.capitalize()}; steady seconds are the median of at least "
+        f"{results['repeats']} runs. Machines are noisy: trust ratios, and no ratio under 1.1."
     )
 
 

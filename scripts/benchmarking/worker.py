@@ -3,8 +3,8 @@
 A server imports the modules that some contenders share, and forks for each that it is asked to
 play: imports are paid once, and yet every workload starts in a process with nothing compiled.
 The child answers `run` with the seconds of one whole training, of which the first, the cold one,
-also builds and compiles, later with the median of as many as fill a second, and `close` with what
-is known at the end, all in JSON. Let go, it ends at once.
+also builds and compiles, and `close` with what is known at the end, all in JSON. Let go, it ends at
+once.
 """
 
 import importlib
@@ -13,7 +13,6 @@ import os
 import resource
 import signal
 import socket
-import statistics
 import sys
 import time
 from typing import Any, TextIO
@@ -25,8 +24,6 @@ from benchmarking.contenders import REGISTRY, Run, Unsuited
 from benchmarking.workloads import Task, cost, prepared, workloads
 
 assert peers  # imported for the contenders that it enters
-
-_ENOUGH = 1.0  # seconds of runs
 
 
 def serve(modules: list[str]) -> None:
@@ -73,14 +70,10 @@ def _play(request: dict[str, Any], failure: str | None, driver: TextIO) -> None:
         run: Run | None = None
         weights = None
         while (asked := driver.readline().strip()) == "run":
-            times: list[float] = []
-            enough = 0.0 if run is None or request["quick"] else _ENOUGH
-            while not times or sum(times) < enough:
-                begin = time.perf_counter()
-                run = run or contender.build(task)
-                weights = run()
-                times.append(time.perf_counter() - begin)
-            _answer(driver, {"seconds": statistics.median(times)})
+            begin = time.perf_counter()
+            run = run or contender.build(task)
+            weights = run()
+            _answer(driver, {"seconds": time.perf_counter() - begin})
         if asked == "close":
             growth = _peak_megabytes() - before
             _answer(driver, {"peak_megabytes": growth, "device": _device()} | _costs(task, weights))
