@@ -139,11 +139,10 @@ def fit(task: Task) -> Run:
         data = jnp.asarray(task.inputs), jnp.asarray(task.targets)
     network, loss, optimizer = jaxnet_parts(workload)
     rule = optimizer(task.rates[0])
-    start = jax.jit(functools.partial(jaxnet_start, rule))
+    key, state = jax.random.key(0), jax.jit(functools.partial(jaxnet_start, rule))(task.starts[0])
     sizes = {"epochs": workload.epochs, "batch_size": workload.batch_size, "progress": False}
 
     def run() -> list[Weights]:
-        key, state = jax.random.key(0), start(task.starts[0])
         fitted = jaxnet.fit(network, loss, rule, data, key=key, state=state, **sizes)
         return [fetched(fitted.parameters)]
 
