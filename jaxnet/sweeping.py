@@ -1,15 +1,12 @@
 """Sweeping: many runs of one function, at once, over a grid of its arguments.
 
 The function is compiled once, for a chunk of the grid at a time, with all the chunk's runs side by
-side. How large a chunk may be is read off the compiled program's memory. Every device gets its
-share; a CPU, whose cores do not all take part in one program of small arrays, runs a chunk on each.
+side.
 """
 
-import functools
 import inspect
 import itertools
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -17,17 +14,14 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Int, PyTree
+from jaxtyping import Array, Bool, PyTree
 
 from jaxnet import checks
+from jaxnet.chunks import Chunk, Values, chunk_of, is_key
 from jaxnet.progress import bar_of, noted_interrupts
-from jaxnet.statics import Static
 
 __all__ = ["Member", "Sweep", "sweep"]
-
-Values = dict[str, Array]
 
 
 class Member(NamedTuple):
@@ -115,7 +109,7 @@ class Sweep(NamedTuple):
         places = np.unravel_index(np.arange(size), shape)
         columns = {}
         for axis, (name, values) in enumerate(self.grid.items()):
-            if values.ndim == 1 and not _is_key(values):
+            if values.ndim == 1 and not is_key(values):
                 columns[name] = np.asarray(values)[places[0 if self.zipped else axis]]
         for path, leaf in checks.named_leaves(self.results).items():
             if leaf.shape == shape:
@@ -190,9 +184,8 @@ def sweep(
             f"sweep: expected a grid of less than 2**31 runs. Received: {members}, "
             f"{' x '.join(map(str, shape))}"
         )
-    budget = _free(jax.local_devices()[0]) / 2 if memory is None else memory
-    program, chunk, workers = _program(run, values, zipped, shape, budget)
-    results, done, diverged = _chunks(program, chunk, members, workers, progress)
+    chunk = chunk_of(run, values, zipped, shape, memory)
+    results, done, diverged = _made(chunk, members, progress)
 
     def in_grid(leaf: Any) -> Any:
         return leaf.reshape(*shape, *leaf.shape[1:])
@@ -233,13 +226,13 @@ def _array(name: str, value: Any) -> Array:
         array = checks.as_array("sweep", name, value)
     except (TypeError, ValueError):  # such as a list of keys
         array = np.empty(0)
-    fits = checks.is_real(array) or _is_key(array)
+    fits = checks.is_real(array) or is_key(array)
     if not fits or array.ndim == 0 or len(array) == 0:
         raise ValueError(
             f"sweep: expected at least one number or key for {name!r}. "
             f"Received: {checks.describe(value)}"
         )
-    if _is_key(array):
+    if is_key(array):
         return jnp.asarray(array)
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
         converted = checks.placed(array)
@@ -250,141 +243,33 @@ def _array(name: str, value: Any) -> Array:
     return converted
 
 
-_LARGEST_CHUNK = 4096
-
-
-def _program(
-    run: Callable[..., PyTree], values: Values, zipped: bool, shape: tuple[int, ...], budget: float
-) -> tuple[Callable[[Array], tuple[PyTree, Array]], int, int]:
-    """The compiled `program(start)`, how many members it takes, and how many run side by side."""
-    devices = tuple(jax.local_devices())
-    alone = devices[0].platform == "cpu" and len(devices) == 1
-    workers = _cores() if alone else 1
-    types = tuple((value.shape, value.dtype) for value in values.values())
-    precision = jnp.result_type(float)  # float64 is another program
-    call = Static(run), tuple(values), types, zipped, shape, devices, precision
-
-    def of_whole_devices(chunk: int) -> int:
-        return max(chunk // len(devices), 1) * len(devices)
-
-    share = -(-math.prod(shape) // workers)
-    chunk = of_whole_devices(min(share + len(devices) - 1, _LARGEST_CHUNK))
-    program, taken = _compiled(*call, chunk)
-    if taken * workers > budget:
-        chunk = of_whole_devices(int(chunk * budget / (taken * workers)))
-        program, _ = _compiled(*call, chunk)
-    return functools.partial(program, tuple(values.values())), chunk, workers
-
-
-@functools.lru_cache(maxsize=16)
-def _compiled(
-    run: Static[Callable[..., PyTree]],
-    names: tuple[str, ...],
-    types: tuple[Any, ...],
-    zipped: bool,
-    shape: tuple[int, ...],
-    devices: tuple[jax.Device, ...],
-    precision: Any,
-    chunk: int,
-) -> tuple[Any, int]:
-    """`program(values, start)`, and the bytes that one device takes to run it.
-
-    It runs so many members from `start` on, the last one again beyond it.
-    """
-    mesh, split = Mesh(np.array(devices), ("members",)), PartitionSpec("members")
-
-    def program(values: tuple[Array, ...], start: Int[Array, ""]) -> tuple[PyTree, Array]:
-        def one(member: Int[Array, ""]) -> tuple[PyTree, Array]:
-            places = jnp.unravel_index(member, shape)
-            at = places * len(names) if zipped else places
-            chosen = [value[i] for value, i in zip(values, at, strict=True)]
-            results = run.value(**dict(zip(names, chosen, strict=True)))
-            checks.arrays("sweep", "the results of run", results)
-            return results, _is_finite(results)
-
-        members = start + jnp.arange(chunk, dtype=jnp.int32)
-        side_by_side = jax.shard_map(
-            jax.vmap(one), mesh=mesh, in_specs=split, out_specs=split, check_vma=False
-        )
-        return side_by_side(jnp.minimum(members, math.prod(shape) - 1))
-
-    values = tuple(jax.ShapeDtypeStruct(*kind) for kind in types)
-    try:
-        lowered = jax.jit(program).lower(values, jax.ShapeDtypeStruct((), jnp.int32))
-    except TypeError as error:
-        if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
-            error
-        ):
-            raise
-        raise TypeError(
-            "sweep: expected a run that is one program for all hyperparameters, so that none may "
-            f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
-        ) from error
-    compiled = lowered.compile()
-    memory: Any = compiled.memory_analysis()
-    return compiled, memory.temp_size_in_bytes + memory.output_size_in_bytes
-
-
-def _is_finite(results: PyTree) -> Bool[Array, ""]:
-    leaves = [leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not _is_key(leaf)]
-    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    return functools.reduce(
-        jnp.logical_and, [jnp.isfinite(f).all() for f in floats], jnp.array(True)
-    )
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
-
-
-def _free(device: jax.Device) -> float:
-    """Bytes of memory that are free."""
-    stats = device.memory_stats() if device.platform != "cpu" else None
-    if stats:
-        return float(stats["bytes_limit"] - stats["bytes_in_use"])
-    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
-        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
-    return 2.0**32  # where the system does not say
-
-
-def _cores() -> int:
-    """Those that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _plain(tree: PyTree) -> PyTree:
     """Keys as their bits, which NumPy can hold."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if _is_key(leaf) else leaf, tree)
+    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
 
 
-def _chunks(
-    program: Callable[[Array], tuple[PyTree, Array]],
-    chunk: int,
-    members: int,
-    workers: int,
-    progress: bool,
-) -> tuple[PyTree, np.ndarray, np.ndarray]:
+def _made(chunk: Chunk, members: int, progress: bool) -> tuple[PyTree, np.ndarray, np.ndarray]:
     """Results of all members, which were made, and which are not finite."""
     done, diverged = np.zeros(members, bool), np.zeros(members, bool)
     results: PyTree = None
-    starts = iter(range(0, members, chunk))
+    starts = iter(range(0, members, chunk.size))
     with (
         bar_of(members, "run", progress) as bar,
         noted_interrupts("sweep") as interrupted,
-        ThreadPoolExecutor(workers) as pool,
+        ThreadPoolExecutor(chunk.workers) as pool,
     ):
 
         def one(start: int) -> Any:
-            return jax.device_get(_plain(program(jnp.array(start, jnp.int32))))
+            return jax.device_get(_plain(chunk.program(jnp.array(start, jnp.int32))))
 
         def started() -> Iterator[tuple[int, Future[Any]]]:
             for start in itertools.islice(starts, 0 if interrupted() else 1):
                 yield start, pool.submit(one, start)
 
-        under_way = [pair for _ in range(workers) for pair in started()]
+        under_way = [pair for _ in range(chunk.workers) for pair in started()]
         while under_way:
             start, future = under_way.pop(0)
-            rows = slice(start, min(start + chunk, members))
+            rows = slice(start, min(start + chunk.size, members))
             part, finite = future.result()
             under_way += started()
             if results is None:

@@ -1,7 +1,6 @@
 """Sweeping: each run is its own single run, and what goes wrong in one stays there."""
 
 import functools
-import itertools
 import os
 import subprocess
 import sys
@@ -14,7 +13,6 @@ import problems
 import pytest
 
 import jaxnet
-from jaxnet import sweeping
 
 X = jnp.linspace(-1.0, 1.0, 40)[:, None]
 NETWORK = jaxnet.mlp([1, 6, 1], activation=jaxnet.tanh)
@@ -150,43 +148,6 @@ def test_table():
     np.testing.assert_array_equal(table["value"], table["a"] * table["b"] + table["b"])
     keys = jaxnet.sweep(lambda key, n: n * 2, {"key": KEYS, "n": [1, 2]})
     assert list(keys.table().columns) == ["n", "result", "done", "diverged"]
-
-
-def test_chunks_fit_the_memory(monkeypatch):
-    """Each run of 1,000 numbers; a budget of 50,000 bytes holds no more than twelve."""
-    taken = []
-    original = sweeping._compiled
-
-    def seen(*call):
-        program, memory = original(*call)
-        taken.append(memory)
-        return program, memory
-
-    monkeypatch.setattr(sweeping, "_compiled", seen)
-
-    def wide(a):
-        return a * jnp.arange(1000.0)
-
-    numbers = np.arange(1.0, 101.0, dtype=np.float32)
-    found = jaxnet.sweep(wide, {"a": numbers}, memory=50_000)
-    np.testing.assert_array_equal(
-        found.results, numbers[:, None] * np.arange(1000, dtype=np.float32)
-    )
-    assert taken[0] > 50_000 >= taken[-1]
-
-
-def test_compiles_once():
-    traces = itertools.count()
-
-    def counted(a):
-        next(traces)
-        return a + 1
-
-    found = jaxnet.sweep(counted, {"a": np.arange(10_000.0)})
-    again = jaxnet.sweep(counted, {"a": np.arange(10_000.0) + 1})
-    assert next(traces) == 1
-    np.testing.assert_array_equal(again.results, found.results + 1)
-    np.testing.assert_array_equal(found.results, np.arange(1, 10_001))
 
 
 def test_a_hundred_thousand_points():

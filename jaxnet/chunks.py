@@ -1,0 +1,192 @@
+"""Chunks: many runs of one function, side by side in one compiled program.
+
+How many depends on what a run takes: on a CPU as many as the caches hold, elsewhere thousands, and
+nowhere more than fit the memory, which is read off the compiled program. Every device gets its
+share; a CPU, whose cores do not all take part in one program of small arrays, runs a chunk on each.
+"""
+
+import functools
+import math
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, jaxprs_in_params
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jaxtyping import Array, Bool, Int, PyTree
+
+from jaxnet import checks
+from jaxnet.statics import Static
+
+Run = Callable[..., PyTree]
+Values = dict[str, Array]
+
+_MOST = 4096  # runs side by side
+# Bytes of the largest result of an operation; a program takes two to four times that.
+_CACHED = 2**21
+
+
+class Grid(NamedTuple):
+    """What a program depends on besides the run: the shape of the grid, but no values."""
+
+    names: tuple[str, ...]
+    types: tuple[tuple[tuple[int, ...], Any], ...]
+    zipped: bool
+    shape: tuple[int, ...]
+    precision: Any  # float64 is another program
+
+
+class Chunk(NamedTuple):
+    """The compiled `program(start) -> (results, finite)` of `size` runs, and how many go at once.
+
+    It makes the runs from `start` on, the grid's last one again beyond it.
+    """
+
+    program: Callable[[Array], tuple[PyTree, Array]]
+    size: int
+    workers: int
+
+
+def chunk_of(
+    run: Run, values: Values, zipped: bool, shape: tuple[int, ...], memory: float | None
+) -> Chunk:
+    """A chunk of the runs of a grid, to take no more than so many bytes of a device's memory."""
+    devices = tuple(jax.local_devices())
+    on_cpu = devices[0].platform == "cpu"
+    workers = _cores() if on_cpu and len(devices) == 1 else 1
+    budget = (_free(devices[0]) / 2 if memory is None else memory) / workers
+    types = tuple((value.shape, value.dtype) for value in values.values())
+    grid = Grid(tuple(values), types, zipped, shape, jnp.result_type(float))
+    one = _traced(Static(run), grid)
+    share = -(-math.prod(shape) // workers)
+
+    def even(most: float) -> int:
+        """At most so many runs on each device, in chunks of equal size that make up the share."""
+        side_by_side = max(int(most), 1) * len(devices)
+        rounds = -(-share // side_by_side)
+        return -(-share // (rounds * len(devices))) * len(devices)
+
+    size = even(min(_CACHED / one.bytes, _MOST) if on_cpu else _MOST)
+    program, taken = _compiled(one, grid, devices, size)
+    if taken > budget:
+        size = even(size // len(devices) * budget / taken)
+        program, _ = _compiled(one, grid, devices, size)
+    return Chunk(functools.partial(program, tuple(values.values())), size, workers)
+
+
+class _One:
+    """One run, traced: `call(constants, values, member) -> (results, finite)`.
+
+    Attributes:
+        constants: arrays that the run brings along.
+        bytes: of the largest result of one of its operations.
+    """
+
+    def __init__(self, run: Run, grid: Grid) -> None:
+        def chosen(values: tuple[Array, ...], member: Int[Array, ""]) -> tuple[PyTree, Array]:
+            places = jnp.unravel_index(member, grid.shape)
+            at = places * len(grid.names) if grid.zipped else places
+            hyperparameters = [value[i] for value, i in zip(values, at, strict=True)]
+            results = run(**dict(zip(grid.names, hyperparameters, strict=True)))
+            checks.arrays("sweep", "the results of run", results)
+            return results, _is_finite(results)
+
+        self._program, returned = jax.make_jaxpr(chosen, return_shape=True)(
+            tuple(jax.ShapeDtypeStruct(*kind) for kind in grid.types),
+            jax.ShapeDtypeStruct((), jnp.int32),
+        )
+        self._structure = jax.tree.structure(returned)
+        self.constants = self._program.consts
+        self.bytes = _largest_result(self._program.jaxpr)
+
+    def call(self, constants: list[Any], values: tuple[Array, ...], member: Array) -> Any:
+        results = jax.core.eval_jaxpr(self._program.jaxpr, constants, *values, member)
+        return jax.tree.unflatten(self._structure, results)
+
+
+@functools.lru_cache(maxsize=16)
+def _traced(run: Static[Run], grid: Grid) -> _One:
+    try:
+        return _One(run.value, grid)
+    except TypeError as error:
+        if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
+            error
+        ):
+            raise
+        raise TypeError(
+            "sweep: expected a run that is one program for all hyperparameters, so that none may "
+            f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
+        ) from error
+
+
+def _largest_result(program: Jaxpr) -> int:
+    """The most bytes that one of its operations makes; a training run's loop, for instance."""
+    bytes_made = [1]
+    for equation in program.eqns:
+        results: list[Any] = [variable.aval for variable in equation.outvars]
+        bytes_made.append(sum(result.size * result.dtype.itemsize for result in results))
+        bytes_made += map(_largest_result, jaxprs_in_params(equation.params))
+    return max(bytes_made)
+
+
+@functools.lru_cache(maxsize=16)
+def _compiled(
+    one: _One, grid: Grid, devices: tuple[jax.Device, ...], size: int
+) -> tuple[Callable[[tuple[Array, ...], Array], tuple[PyTree, Array]], int]:
+    """`program(values, start)`, and the bytes that one device takes to run it.
+
+    The constants are its arguments too: within the program they would be copied, and compiled.
+    """
+    mesh = Mesh(np.array(devices), ("members",))
+    whole, split = PartitionSpec(), PartitionSpec("members")
+    members = math.prod(grid.shape)
+
+    def program(constants: list[Any], values: tuple[Array, ...], start: Array) -> Any:
+        side_by_side = jax.shard_map(
+            jax.vmap(one.call, (None, None, 0)),
+            mesh=mesh,
+            in_specs=(whole, whole, split),
+            out_specs=split,
+            check_vma=False,
+        )
+        numbers = start + jnp.arange(size, dtype=jnp.int32)
+        return side_by_side(constants, values, jnp.minimum(numbers, members - 1))
+
+    constants = jax.device_put(one.constants, NamedSharding(mesh, whole))
+    values = tuple(jax.ShapeDtypeStruct(*kind) for kind in grid.types)
+    start = jax.ShapeDtypeStruct((), jnp.int32)
+    compiled = jax.jit(program).lower(constants, values, start).compile()
+    memory: Any = compiled.memory_analysis()
+    taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return functools.partial(compiled, constants), taken
+
+
+def _is_finite(results: PyTree) -> Bool[Array, ""]:
+    leaves = [leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not is_key(leaf)]
+    floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
+    return functools.reduce(
+        jnp.logical_and, [jnp.isfinite(f).all() for f in floats], jnp.array(True)
+    )
+
+
+def is_key(leaf: Any) -> bool:
+    """Whether an array holds typed keys."""
+    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
+
+
+def _free(device: jax.Device) -> float:
+    """Bytes of memory that are free."""
+    stats = device.memory_stats() if device.platform != "cpu" else None
+    if stats:
+        return float(stats["bytes_limit"] - stats["bytes_in_use"])
+    if "SC_AVPHYS_PAGES" in getattr(os, "sysconf_names", {}):
+        return float(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_AVPHYS_PAGES"))
+    return 2.0**32  # where the system does not say
+
+
+def _cores() -> int:
+    """Those that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,100 @@
+import itertools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnet
+from jaxnet import chunks
+
+NUMBERS = np.arange(1.0, 101.0, dtype=np.float32)
+
+
+def chunk_of(run, runs, memory=None):
+    return chunks.chunk_of(run, {"a": jnp.arange(float(runs))}, False, (runs,), memory)
+
+
+def test_a_chunk_fits_the_memory(monkeypatch):
+    """Each run of 1,000 numbers; a budget of 50,000 bytes holds no more than twelve."""
+    taken = []
+    original = chunks._compiled
+
+    def seen(*call):
+        program, memory = original(*call)
+        taken.append(memory)
+        return program, memory
+
+    monkeypatch.setattr(chunks, "_compiled", seen)
+
+    def wide(a):
+        return a * jnp.arange(1000.0)
+
+    found = jaxnet.sweep(wide, {"a": NUMBERS}, memory=50_000)
+    np.testing.assert_array_equal(
+        found.results, NUMBERS[:, None] * np.arange(1000, dtype=np.float32)
+    )
+    assert taken[0] > 50_000 >= taken[-1]
+
+
+def looped(a, size):
+    """`a` times a loop of 3 over so many float32 numbers."""
+    return jax.lax.fori_loop(0, 3, lambda i, x: jnp.sin(x) + a, jnp.zeros(size)).sum()
+
+
+@pytest.mark.parametrize(("size", "most"), [(2**10, 512), (2**14, 32), (2**17, 4), (2**22, 1)])
+def test_on_a_cpu_the_largest_results_of_a_chunk_fit_two_megabytes(size, most):
+    """Of the two devices each takes so many at once, or one."""
+    size_of = chunk_of(lambda a: looped(a, size), 10_000).size
+    assert most / 2 < size_of / len(jax.devices()) <= most
+
+
+def test_chunks_are_of_equal_size():
+    """100 runs on two devices, at most 32 on each: two rounds of 50, not 64 and then 36."""
+    assert chunk_of(lambda a: looped(a, 2**14), 100).size == 50
+    assert chunk_of(lambda a: looped(a, 2**14), 3).size == 4
+
+
+def test_is_traced_and_compiled_once(monkeypatch):
+    traces, compiled = itertools.count(), []
+    original = chunks._compiled
+
+    def seen(*call):
+        misses = original.cache_info().misses
+        found = original(*call)
+        compiled.append(original.cache_info().misses - misses)
+        return found
+
+    monkeypatch.setattr(chunks, "_compiled", seen)
+
+    def counted(a):
+        next(traces)
+        return a + 1
+
+    found = jaxnet.sweep(counted, {"a": np.arange(10_000.0)})
+    again = jaxnet.sweep(counted, {"a": np.arange(10_000.0) + 1})
+    assert next(traces) == 1
+    assert compiled == [1, 0]
+    np.testing.assert_array_equal(again.results, found.results + 1)
+    np.testing.assert_array_equal(found.results, np.arange(1, 10_001))
+
+
+def test_what_a_run_brings_along_is_an_argument_of_the_program():
+    data = jnp.arange(1e6, dtype=jnp.float32).reshape(1000, 1000)
+    text = chunk_of(lambda a: (data * a).sum(), 4).program.func.as_text()
+    assert re.search(r"f32\[1000,1000\]\S* parameter", text)
+    assert not re.search(r"f32\[1000,1000\]\S* constant", text)
+
+
+def test_keys_and_constants_of_every_kind_come_back():
+    keys, numbers = jax.random.split(jax.random.key(7), 3), np.arange(5)
+
+    def run(a):
+        return {"key": keys[1], "numbers": numbers, "sum": a + numbers.sum(), "number": 2.5}
+
+    found = jaxnet.sweep(run, {"a": [1, 2]})
+    np.testing.assert_array_equal(found.results["key"], [jax.random.key_data(keys[1])] * 2)
+    np.testing.assert_array_equal(found.results["numbers"], [numbers] * 2)
+    np.testing.assert_array_equal(found.results["sum"], [11, 12])
+    np.testing.assert_array_equal(found.results["number"], [2.5] * 2)
