@@ -177,12 +177,7 @@ def fit(
         if checkpoint is not None:
             description = _description(plan, data, validation, key, state)
             folder = stack.enter_context(RunFolder(checkpoint, description, keep, save_every))
-        run = stretches.start(static, key, data, validation, state)
-        saved = folder.newest(functools.partial(_like, plan, run)) if folder else None
-        if saved:
-            run = _resumed(plan, run, saved)
-        elif folder:
-            folder.begin(_saved(plan, run, ""))
+        begin = functools.partial(_begun, static, key, data, validation, state, folder)
         advance = functools.partial(
             stretches.advance, static, data=data, validation=validation, key=key
         )
@@ -196,26 +191,48 @@ def fit(
             validation=validation,
             key=key,
         )
-        stopped, examples = saved.stopped if saved else "", len(data.inputs)
-        result = _drive(plan, run, advance, find, examples, folder, stopped, on_epoch, progress)
+        examples = len(data.inputs)
+        result = _drive(plan, begin, advance, find, examples, folder, on_epoch, progress)
     if folder and folder.failure:
         message = f"fit: the run could not be saved to its end: {folder.failure}"
         warnings.warn(CheckpointWarning(message, result), stacklevel=2)
     return result
 
 
+def _begun(
+    plan: Static[Plan],
+    key: Array,
+    data: Data,
+    validation: Data | None,
+    state: TrainState | None,
+    folder: RunFolder | None,
+) -> tuple[Run, str]:
+    """The run's start, or what is in the folder of it, and whether and why it has stopped."""
+    run = stretches.start(plan, key, data, validation, state)
+    if not folder:
+        return run, ""
+    saved = folder.newest(functools.partial(_like, plan.value, run))
+    if not saved:
+        folder.begin(_saved(plan.value, run, ""))
+        return run, ""
+    return _resumed(plan.value, run, saved), saved.stopped
+
+
 def _drive(
     plan: Plan,
-    run: Run,
+    begin: Callable[[], tuple[Run, str]],
     advance: Callable[..., Run],
     find: Callable[[TrainState], Failure | None],
     examples: int,
     folder: RunFolder | None,
-    stopped: str,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> Fit:
-    """Runs stretches of epochs of about the time between two looks."""
+    """Runs stretches of epochs of about the time between two looks.
+
+    Nobody else holds on to a run, so that no more than two are in memory.
+    """
+    run, stopped = begin()
     done, stretch = int(run.done), 1
     if done == plan.epochs:
         stopped = stopped or "finished"
@@ -226,10 +243,10 @@ def _drive(
         while not stopped:
             until = min(plan.epochs, done + stretch)
             until = folder.not_beyond(until) if folder else until
-            begin, before = time.perf_counter(), run
+            since, before = time.perf_counter(), run
             run = advance(run, until=until)
             made, done = int(run.done) - done, int(run.done)
-            seconds = (time.perf_counter() - begin) / made  # an epoch
+            seconds = (time.perf_counter() - since) / made  # an epoch
             if not stretches.is_sound(plan, run):
                 raise _failed(plan, before, run, advance, find, folder)
             measures = stretches.measures(plan, run)
