@@ -25,8 +25,7 @@ Run = Callable[..., PyTree]
 Values = dict[str, Array]
 
 _MOST = 4096  # runs side by side
-# Bytes of the largest result of an operation; a program takes two to four times that.
-_CACHED = 2**21
+_CACHED = 2**21  # bytes of the largest result in a loop, which takes two to four times that
 
 
 class Grid(NamedTuple):
@@ -82,7 +81,7 @@ class _One:
 
     Attributes:
         constants: arrays that the run brings along.
-        bytes: of the largest result of one of its operations.
+        bytes: of the largest result in its loops.
     """
 
     def __init__(self, run: Run, grid: Grid) -> None:
@@ -122,14 +121,17 @@ def _traced(run: Static[Run], grid: Grid) -> _One:
         ) from error
 
 
-def _largest_result(program: Jaxpr) -> int:
-    """The most bytes that one of its operations makes; a training run's loop, for instance."""
-    bytes_made = [1]
+def _largest_result(program: Jaxpr, in_loop: bool = False) -> int:
+    """The most bytes that a loop carries, or an operation in a loop makes; there the time goes."""
+    sizes = [1]
     for equation in program.eqns:
-        results: list[Any] = [variable.aval for variable in equation.outvars]
-        bytes_made.append(sum(result.size * result.dtype.itemsize for result in results))
-        bytes_made += map(_largest_result, jaxprs_in_params(equation.params))
-    return max(bytes_made)
+        looped = in_loop or equation.primitive.name in ("scan", "while")
+        if looped:
+            results: list[Any] = [variable.aval for variable in equation.outvars]
+            sizes.append(sum(result.size * result.dtype.itemsize for result in results))
+        inner = jaxprs_in_params(equation.params)
+        sizes += (_largest_result(part, looped) for part in inner)
+    return max(sizes)
 
 
 @functools.lru_cache(maxsize=16)

@@ -50,6 +50,12 @@ def test_on_a_cpu_the_largest_results_of_a_chunk_fit_two_megabytes(size, most):
     assert most / 2 < size_of / len(jax.devices()) <= most
 
 
+def test_what_is_computed_outside_of_loops_does_not_make_chunks_smaller():
+    data = jnp.arange(2.0**20)
+    loop = chunk_of(lambda a: looped(a, 2**14), 10_000)
+    assert chunk_of(lambda a: looped(a, 2**14) + (data / 16).sum(), 10_000).size == loop.size
+
+
 def test_chunks_are_of_equal_size():
     """100 runs on two devices, at most 32 on each: two rounds of 50, not 64 and then 36."""
     assert chunk_of(lambda a: looped(a, 2**14), 100).size == 50
