@@ -6,6 +6,7 @@ share; a CPU, whose cores do not all take part in one program of small arrays, r
 """
 
 import functools
+import inspect
 import math
 import os
 from collections.abc import Callable
@@ -85,6 +86,9 @@ class _One:
     """
 
     def __init__(self, run: Run, grid: Grid) -> None:
+        # Of a jitted function the arrays that it brings along cannot be told from the program.
+        run = inspect.unwrap(run, stop=lambda f: not isinstance(f, jax.stages.Wrapped))
+
         def chosen(values: tuple[Array, ...], member: Int[Array, ""]) -> tuple[PyTree, Array]:
             places = jnp.unravel_index(member, grid.shape)
             at = places * len(grid.names) if grid.zipped else places

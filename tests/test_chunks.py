@@ -86,9 +86,10 @@ def test_is_traced_and_compiled_once(monkeypatch):
     np.testing.assert_array_equal(found.results, np.arange(1, 10_001))
 
 
-def test_what_a_run_brings_along_is_an_argument_of_the_program():
+@pytest.mark.parametrize("wrapped", [lambda run: run, jax.jit, lambda run: jax.jit(jax.jit(run))])
+def test_what_a_run_brings_along_is_an_argument_of_the_program(wrapped):
     data = jnp.arange(1e6, dtype=jnp.float32).reshape(1000, 1000)
-    text = chunk_of(lambda a: (data * a).sum(), 4).program.func.as_text()
+    text = chunk_of(wrapped(lambda a: (data * a).sum()), 4).program.func.as_text()
     assert re.search(r"f32\[1000,1000\]\S* parameter", text)
     assert not re.search(r"f32\[1000,1000\]\S* constant", text)
 
