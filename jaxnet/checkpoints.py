@@ -192,7 +192,7 @@ def _outline_of_leaf(leaf: Any) -> dict[str, Any]:
 def _kind(leaf: Any) -> str | None:
     """What a leaf is; None for what cannot be saved."""
     if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
-        return "key" if jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key) else "jax"
+        return "key" if checks.is_key(leaf) else "jax"
     if isinstance(leaf, (np.ndarray, np.generic)):
         return "numpy" if isinstance(leaf, np.ndarray) else "numpy scalar"
     return type(leaf).__name__ if type(leaf) in _NUMBERS else None

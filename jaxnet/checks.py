@@ -64,6 +64,11 @@ def is_real(value: Any) -> bool:
     return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
 
 
+def is_key(value: Any) -> bool:
+    """Whether an array, or what describes one, holds typed keys."""
+    return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
+
+
 def floating(function: str, name: str, value: Any) -> jax.Array:
     """`value` as an array, which must be floating-point."""
     array = _viewed(value)
@@ -272,8 +277,7 @@ def path(function: str, name: str, value: Any) -> None:
 
 def key(function: str, value: Any) -> None:
     """A single typed key, as made by `jax.random.key`."""
-    typed = isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
-    if not typed or value.ndim != 0:
+    if not isinstance(value, jax.Array) or not is_key(value) or value.ndim != 0:
         raise TypeError(
             f"{function}: expected one key made by jax.random.key(seed). "
             f"Received: {describe(value)}"

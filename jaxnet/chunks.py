@@ -38,6 +38,11 @@ class Grid(NamedTuple):
     shape: tuple[int, ...]
     precision: Any  # float64 is another program
 
+    def arguments(self) -> tuple[tuple[jax.ShapeDtypeStruct, ...], jax.ShapeDtypeStruct]:
+        """The kinds of the values, and of a run's number."""
+        values = tuple(jax.ShapeDtypeStruct(*kind) for kind in self.types)
+        return values, jax.ShapeDtypeStruct((), jnp.int32)
+
 
 class Chunk(NamedTuple):
     """The compiled `program(start) -> (results, finite)` of `size` runs, and how many go at once.
@@ -70,10 +75,10 @@ def chunk_of(
         return -(-share // (rounds * len(devices))) * len(devices)
 
     size = even(min(_CACHED / one.bytes, _MOST) if on_cpu else _MOST)
-    program, taken = _compiled(one, grid, devices, size)
+    program, taken = _compiled(one, devices, size)
     if taken > budget:
         size = even(size // len(devices) * budget / taken)
-        program, _ = _compiled(one, grid, devices, size)
+        program, _ = _compiled(one, devices, size)
     return Chunk(functools.partial(program, tuple(values.values())), size, workers)
 
 
@@ -81,6 +86,7 @@ class _One:
     """One run, traced: `call(constants, values, member) -> (results, finite)`.
 
     Attributes:
+        grid: of which it is one.
         constants: arrays that the run brings along.
         bytes: of the largest result in its loops.
     """
@@ -97,11 +103,10 @@ class _One:
             checks.arrays("sweep", "the results of run", results)
             return results, _is_finite(results)
 
-        self._program, returned = jax.make_jaxpr(chosen, return_shape=True)(
-            tuple(jax.ShapeDtypeStruct(*kind) for kind in grid.types),
-            jax.ShapeDtypeStruct((), jnp.int32),
-        )
+        traced = jax.make_jaxpr(chosen, return_shape=True)
+        self._program, returned = traced(*grid.arguments())
         self._structure = jax.tree.structure(returned)
+        self.grid = grid
         self.constants = self._program.consts
         self.bytes = _largest_result(self._program.jaxpr)
 
@@ -140,7 +145,7 @@ def _largest_result(program: Jaxpr, in_loop: bool = False) -> int:
 
 @functools.lru_cache(maxsize=16)
 def _compiled(
-    one: _One, grid: Grid, devices: tuple[jax.Device, ...], size: int
+    one: _One, devices: tuple[jax.Device, ...], size: int
 ) -> tuple[Callable[[tuple[Array, ...], Array], tuple[PyTree, Array]], int]:
     """`program(values, start)`, and the bytes that one device takes to run it.
 
@@ -148,7 +153,7 @@ def _compiled(
     """
     mesh = Mesh(np.array(devices), ("members",))
     whole, split = PartitionSpec(), PartitionSpec("members")
-    members = math.prod(grid.shape)
+    members = math.prod(one.grid.shape)
 
     def program(constants: list[Any], values: tuple[Array, ...], start: Array) -> Any:
         side_by_side = jax.shard_map(
@@ -162,25 +167,20 @@ def _compiled(
         return side_by_side(constants, values, jnp.minimum(numbers, members - 1))
 
     constants = jax.device_put(one.constants, NamedSharding(mesh, whole))
-    values = tuple(jax.ShapeDtypeStruct(*kind) for kind in grid.types)
-    start = jax.ShapeDtypeStruct((), jnp.int32)
-    compiled = jax.jit(program).lower(constants, values, start).compile()
+    compiled = jax.jit(program).lower(constants, *one.grid.arguments()).compile()
     memory: Any = compiled.memory_analysis()
     taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
     return functools.partial(compiled, constants), taken
 
 
 def _is_finite(results: PyTree) -> Bool[Array, ""]:
-    leaves = [leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not is_key(leaf)]
+    leaves = [
+        leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not checks.is_key(leaf)
+    ]
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return functools.reduce(
         jnp.logical_and, [jnp.isfinite(f).all() for f in floats], jnp.array(True)
     )
-
-
-def is_key(leaf: Any) -> bool:
-    """Whether an array holds typed keys."""
-    return jnp.issubdtype(leaf.dtype, jax.dtypes.prng_key)
 
 
 def _free(device: jax.Device) -> float:

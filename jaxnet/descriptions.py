@@ -16,6 +16,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxnet import checks
 from jaxnet.statics import cells, named_globals
 
 Description = dict[str, Any] | list[Any] | str
@@ -82,7 +83,7 @@ def _named(items: dict[str, Any], within: tuple[int, ...]) -> dict[str, Any]:
 
 
 def _of_array(value: Any) -> str:
-    if isinstance(value, jax.Array) and jax.numpy.issubdtype(value.dtype, jax.dtypes.prng_key):
+    if checks.is_key(value):
         return f"{value.dtype}{_of_array(jax.random.key_data(value))}"
     array = np.asarray(value)
     if array.size == 1:

@@ -262,7 +262,7 @@ def storable(subject: Subject) -> str:
     state = _after_steps(subject, 2)
 
     def stored(leaf: Any) -> Any:
-        if _is_key(leaf):
+        if checks.is_key(leaf):
             return jax.random.wrap_key_data(stored(jax.random.key_data(leaf)))
         array = np.asarray(leaf)
         return jnp.asarray(np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape))
@@ -387,7 +387,7 @@ def _numbers(tree: PyTree) -> list[np.ndarray]:
     """The leaves as NumPy arrays that nothing else holds; of keys their bits."""
 
     def numbers(leaf: Any) -> np.ndarray:
-        return np.array(jax.random.key_data(leaf) if _is_key(leaf) else leaf)
+        return np.array(jax.random.key_data(leaf) if checks.is_key(leaf) else leaf)
 
     return [numbers(leaf) for leaf in jax.tree.leaves(tree)]
 
@@ -395,12 +395,8 @@ def _numbers(tree: PyTree) -> list[np.ndarray]:
 def _buffers(tree: PyTree) -> list[int]:
     """Where the arrays of a tree lie in memory."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    plain = [jax.random.key_data(leaf) if _is_key(leaf) else leaf for leaf in leaves]
+    plain = [jax.random.key_data(leaf) if checks.is_key(leaf) else leaf for leaf in leaves]
     return [array.unsafe_buffer_pointer() for array in plain]
-
-
-def _is_key(leaf: Any) -> bool:
-    return jnp.issubdtype(jnp.result_type(leaf), jax.dtypes.prng_key)
 
 
 def _same_bits(a: PyTree, b: PyTree) -> bool:

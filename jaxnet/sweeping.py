@@ -18,7 +18,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, PyTree
 
 from jaxnet import checks
-from jaxnet.chunks import Chunk, Values, chunk_of, is_key
+from jaxnet.chunks import Chunk, Values, chunk_of
 from jaxnet.progress import bar_of, noted_interrupts
 
 __all__ = ["Member", "Sweep", "sweep"]
@@ -109,7 +109,7 @@ class Sweep(NamedTuple):
         places = np.unravel_index(np.arange(size), shape)
         columns = {}
         for axis, (name, values) in enumerate(self.grid.items()):
-            if values.ndim == 1 and not is_key(values):
+            if values.ndim == 1 and not checks.is_key(values):
                 columns[name] = np.asarray(values)[places[0 if self.zipped else axis]]
         for path, leaf in checks.named_leaves(self.results).items():
             if leaf.shape == shape:
@@ -226,13 +226,13 @@ def _array(name: str, value: Any) -> Array:
         array = checks.as_array("sweep", name, value)
     except (TypeError, ValueError):  # such as a list of keys
         array = np.empty(0)
-    fits = checks.is_real(array) or is_key(array)
+    fits = checks.is_real(array) or checks.is_key(array)
     if not fits or array.ndim == 0 or len(array) == 0:
         raise ValueError(
             f"sweep: expected at least one number or key for {name!r}. "
             f"Received: {checks.describe(value)}"
         )
-    if is_key(array):
+    if checks.is_key(array):
         return jnp.asarray(array)
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
         converted = checks.placed(array)
@@ -245,7 +245,9 @@ def _array(name: str, value: Any) -> Array:
 
 def _plain(tree: PyTree) -> PyTree:
     """Keys as their bits, which NumPy can hold."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: jax.random.key_data(leaf) if checks.is_key(leaf) else leaf, tree
+    )
 
 
 def _made(chunk: Chunk, members: int, progress: bool) -> tuple[PyTree, np.ndarray, np.ndarray]:

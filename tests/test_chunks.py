@@ -1,3 +1,4 @@
+import functools
 import itertools
 import re
 
@@ -96,6 +97,16 @@ def test_what_a_run_brings_along_is_an_argument_of_the_program(wrapped):
     text = chunk_of(wrapped(lambda a: (data * a).sum()), 4).program.func.as_text()
     assert re.search(r"f32\[1000,1000\]\S* parameter", text)
     assert not re.search(r"f32\[1000,1000\]\S* constant", text)
+
+
+def test_a_function_around_a_jitted_one_is_called_itself():
+    jitted = jax.jit(lambda a: a + 1)
+
+    @functools.wraps(jitted)
+    def doubled(a):
+        return 2 * jitted(a)
+
+    np.testing.assert_array_equal(jaxnet.sweep(doubled, {"a": [1.0, 2.0]}).results, [4, 6])
 
 
 def test_keys_and_constants_of_every_kind_come_back():
