@@ -1,5 +1,7 @@
 """Dense neural networks in JAX: pure functions, tested to the last bit."""
 
+__version__ = "0.1.0"
+
 from jaxnet.networks import (
     DenseParameters,
     LayerNormParameters,
@@ -103,6 +105,9 @@ from jaxnet.fitting import (
     NonFiniteCostError,
     fit,
 )
+from jaxnet.programs import (
+    clear_caches,
+)
 from jaxnet.exporting import (
     export,
     from_state_dict,
@@ -203,6 +208,7 @@ __all__ = [
     "Fit",
     "NonFiniteCostError",
     "fit",
+    "clear_caches",
     "export",
     "from_state_dict",
     "to_state_dict",

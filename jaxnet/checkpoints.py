@@ -21,6 +21,7 @@ import optax
 import safetensors.numpy
 from jaxtyping import PyTree
 
+import jaxnet
 from jaxnet import checks
 from jaxnet.files import replaced
 
@@ -160,8 +161,11 @@ def load_metadata(path: PathLike) -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Those of Python and of the packages that numbers depend on."""
-    packages = {module.__name__: module.__version__ for module in (jax, jaxlib, np, optax)}
+    packages = {package.__name__: package.__version__ for package in _PACKAGES}
     return {"python": platform.python_version(), **packages}
+
+
+_PACKAGES = (jax, jaxlib, jaxnet, np, optax)
 
 
 # The outline of a tree, as JSON. Of a leaf: what kind of thing it is, its dtype and shape; of no

@@ -19,8 +19,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxnet import checks
-from jaxnet.statics import Static
+from jaxnet import checks, programs
 
 Run = Callable[..., PyTree]
 Values = dict[str, Array]
@@ -65,7 +64,7 @@ def chunk_of(
     budget = (_free(devices[0]) / 2 if memory is None else memory) / workers
     types = tuple((value.shape, value.dtype) for value in values.values())
     grid = Grid(tuple(values), types, zipped, shape, jnp.result_type(float))
-    one = _traced(Static(run), grid)
+    one = _trace(run, grid)
     share = -(-math.prod(shape) // workers)
 
     def even(most: float) -> int:
@@ -87,12 +86,13 @@ class _One:
 
     Attributes:
         grid: of which it is one.
-        constants: arrays that the run brings along.
+        constants: arrays that the run reads, which may have other values in the next sweep.
+        identity: of its program, but for the values of the constants.
         bytes: of the largest result in its loops.
     """
 
     def __init__(self, run: Run, grid: Grid) -> None:
-        # Of a jitted function the arrays that it brings along cannot be told from the program.
+        # The constants of a jitted function are inside of its program.
         run = inspect.unwrap(run, stop=lambda f: not isinstance(f, jax.stages.Wrapped))
 
         def chosen(values: tuple[Array, ...], member: Int[Array, ""]) -> tuple[PyTree, Array]:
@@ -103,22 +103,22 @@ class _One:
             checks.arrays("sweep", "the results of run", results)
             return results, _is_finite(results)
 
-        traced = jax.make_jaxpr(chosen, return_shape=True)
-        self._program, returned = traced(*grid.arguments())
-        self._structure = jax.tree.structure(returned)
+        traced = programs.trace(chosen, *grid.arguments())
+        self._program = traced.jaxpr.jaxpr
+        self._structure = jax.tree.structure(traced.out_info)
         self.grid = grid
-        self.constants = self._program.consts
-        self.bytes = _largest_result(self._program.jaxpr)
+        self.constants = traced.jaxpr.consts
+        self.identity = programs.fingerprint_of(self._program, ()), grid, self._structure
+        self.bytes = _largest_result(self._program)
 
     def call(self, constants: list[Any], values: tuple[Array, ...], member: Array) -> Any:
-        results = jax.core.eval_jaxpr(self._program.jaxpr, constants, *values, member)
+        results = jax.core.eval_jaxpr(self._program, constants, *values, member)
         return jax.tree.unflatten(self._structure, results)
 
 
-@functools.lru_cache(maxsize=16)
-def _traced(run: Static[Run], grid: Grid) -> _One:
+def _trace(run: Run, grid: Grid) -> _One:
     try:
-        return _One(run.value, grid)
+        return _One(run, grid)
     except TypeError as error:
         if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
             error
@@ -143,7 +143,6 @@ def _largest_result(program: Jaxpr, in_loop: bool = False) -> int:
     return max(sizes)
 
 
-@functools.lru_cache(maxsize=16)
 def _compiled(
     one: _One, devices: tuple[jax.Device, ...], size: int
 ) -> tuple[Callable[[tuple[Array, ...], Array], tuple[PyTree, Array]], int]:
@@ -152,6 +151,15 @@ def _compiled(
     The constants are its arguments too: within the program they would be copied, and compiled.
     """
     mesh = Mesh(np.array(devices), ("members",))
+    constants = jax.device_put(one.constants, NamedSharding(mesh, PartitionSpec()))
+    key = one.identity, devices, size, programs.settings()
+    compiled = programs.reuse(key, lambda: _compile(one, mesh, size, constants))
+    memory: Any = compiled.memory_analysis()
+    taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
+    return functools.partial(compiled, constants), taken
+
+
+def _compile(one: _One, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Compiled:
     whole, split = PartitionSpec(), PartitionSpec("members")
     members = math.prod(one.grid.shape)
 
@@ -166,11 +174,7 @@ def _compiled(
         numbers = start + jnp.arange(size, dtype=jnp.int32)
         return side_by_side(constants, values, jnp.minimum(numbers, members - 1))
 
-    constants = jax.device_put(one.constants, NamedSharding(mesh, whole))
-    compiled = jax.jit(program).lower(constants, *one.grid.arguments()).compile()
-    memory: Any = compiled.memory_analysis()
-    taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
-    return functools.partial(compiled, constants), taken
+    return jax.jit(program).lower(constants, *one.grid.arguments()).compile()
 
 
 def _is_finite(results: PyTree) -> Bool[Array, ""]:

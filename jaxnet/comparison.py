@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 
-from jaxnet import checks, patterns
+from jaxnet import checks, patterns, programs
 from jaxnet.lockstep import (
     AGREEMENT,
     PRECISIONS,
@@ -28,7 +28,6 @@ from jaxnet.lockstep import (
     verdict_of,
 )
 from jaxnet.problems import Problem, standard_problems
-from jaxnet.statics import Static
 
 __all__ = ["Comparison", "Difference", "ProblemComparison", "compare_optimizers"]
 
@@ -173,7 +172,7 @@ def compare_optimizers(
         rules[role] = as_optimizer("compare_optimizers", role, optimizer)
         for parameters in starts:
             _check_update(role, rules[role], parameters)
-    both = Static(rules["candidate"]), Static(rules["reference"])
+    both = rules["candidate"], rules["reference"]
 
     found = []
     for problem in problems:
@@ -215,7 +214,7 @@ def _check_problems(problems: Sequence[Any]) -> list[PyTree]:
             checks.within(name, f"parameters at {path!r}" if path else "parameters", leaf)
         checks.routine(name, "gradients", problem.gradients)
         parameters, gradients = cast(problem, "float32")
-        received = jax.eval_shape(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
+        received = programs.shapes(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
         checks.same_tree(name, "gradients", received, "the parameters", parameters)
         starts[str(jax.tree.map(np.shape, parameters))] = parameters
     return list(starts.values())
@@ -223,8 +222,8 @@ def _check_problems(problems: Sequence[Any]) -> list[PyTree]:
 
 def _check_update(role: str, optimizer: optax.GradientTransformation, parameters: PyTree) -> None:
     try:
-        state = jax.eval_shape(optimizer.init, parameters)
-        updates, after = jax.eval_shape(optimizer.update, parameters, state, parameters)
+        state = programs.shapes(optimizer.init, parameters)
+        updates, after = programs.shapes(optimizer.update, parameters, state, parameters)
     except Exception as error:
         raise ValueError(
             f"compare_optimizers: expected a {role} whose init(parameters) and update(gradients, "

@@ -13,7 +13,7 @@ import optax
 
 from jaxnet import checks
 from jaxnet.comparison import Comparison, Optimizer, as_optimizer, compare_optimizers
-from jaxnet.properties import PROPERTIES, Failed, NotAsked, Subject, first_line, runs
+from jaxnet.properties import PROPERTIES, Failed, NotAsked, Subject, first_line, runs, untraced
 
 __all__ = ["Check", "Report", "check_optimizer"]
 
@@ -86,13 +86,14 @@ def check_optimizer(
     shapes, dtypes and weak types of 1 leaves
     """
     checks.flag("check_optimizer", "per_element", per_element)
-    init, update = _built("optimizer", optimizer)
+    init, update = map(_as_it_is_now, _built("optimizer", optimizer))
     subject = Subject(init, update, _function(optimizer), per_element)
     expected = None if reference is None else _built("reference", reference)
     results = [_tried("runs", runs, subject)]
     if not results[0].passed:  # then all else would say the same
         return Report(tuple(results), None)
-    results += [_tried(name, property, subject) for name, property in PROPERTIES.items()]
+    with untraced(subject):
+        results += [_tried(name, property, subject) for name, property in PROPERTIES.items()]
     if expected is None:
         return Report(tuple(results), None)
     comparison, result = _compared(subject, expected)
@@ -117,6 +118,11 @@ def _built(role: str, optimizer: Any) -> optax.GradientTransformation:
             f"Received: {first_line(error)}"
         ) from error
     return as_optimizer("check_optimizer", role, built)
+
+
+def _as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:
+    """A function that `jax.jit` has not seen, in place of one that may have changed since."""
+    return lambda *args, **kwargs: function(*args, **kwargs)
 
 
 def _tried(name: str, property: Callable[[Subject], str], subject: Subject) -> Check:

@@ -1,7 +1,6 @@
 """What keeps a network from learning, layer by layer: dead units, lost gradients, wild updates."""
 
 import collections
-import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike
 from jaxnet.evaluation import Measure
 from jaxnet.inspection import Visit, layers_in, table, visits
@@ -28,7 +27,6 @@ from jaxnet.origins import (
     places_of,
     watched_step,
 )
-from jaxnet.statics import Static
 from jaxnet.training import TrainState, check_arguments
 
 __all__ = ["Diagnosis", "LayerDiagnosis", "diagnose"]
@@ -139,12 +137,13 @@ def diagnose(
     batch = check_step("diagnose", network, loss, parameters, batch, key)
     kept = rule.init(parameters) if optimizer_state is None else optimizer_state
     state = TrainState(parameters, kept, jnp.zeros((), jnp.int32))
-    plan = Static((network, loss, rule))
+    plan = network, loss, rule
     step = watched_step(plan, state, batch, key)
     if optimizer is None:
         step = step._replace(updates=None)
     places = places_of(network, state, batch, step)
-    units = _units(Static(network), state, batch, key)
+    arguments = state, batch, key
+    units = programs.compile_once(_units, (network,), arguments)(*arguments)
     layers = tuple(_layer_diagnoses(network, parameters, step, places, units))
     origin = origin_of(plan, state, batch, key, places)
     losses, findings = int(not_finite(step.losses).sum()), tuple(_findings(layers, origin))
@@ -158,11 +157,10 @@ class _Units(NamedTuple):
     saturated: Bool[Array, " units"]
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _units(
-    plan: Static[Network], state: TrainState, batch: Data, key: Key[Array, ""] | None
+    network: Network, state: TrainState, batch: Data, key: Key[Array, ""] | None
 ) -> list[_Units | None]:
-    seen = visits(plan.value, state.parameters, batch.inputs, key=noise_of(key, state))
+    seen = visits(network, state.parameters, batch.inputs, key=noise_of(key, state))
     return [_units_of(visit, batch.weights) for visit in seen]
 
 

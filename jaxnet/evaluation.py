@@ -12,11 +12,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, as_array, check_data
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
-from jaxnet.statics import Static
 
 __all__ = ["evaluate", "predict"]
 
@@ -50,15 +49,17 @@ def evaluate(
     checks.whole_number("evaluate", "batch_size", batch_size, 1)
     check_names("evaluate", "measures", measures)
     check_measures("evaluate", "data", network, measures, data, parameters)
-    return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
+    static = network, dict(measures), batch_size
+    return programs.compile_once(_evaluate, static, (parameters, data))(parameters, data)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def _evaluate(
-    plan: Static[Any], batch_size: int, parameters: PyTree, data: Data
+    network: Network,
+    measures: Mapping[str, Measure],
+    batch_size: int,
+    parameters: PyTree,
+    data: Data,
 ) -> dict[str, Array]:
-    network, measures = plan.value
-
     def one_batch(batch: Data) -> Any:
         means = batch_means(measures, network.apply(parameters, batch.inputs), batch)
         return means, total_weight(batch)
@@ -101,12 +102,12 @@ def predict(
             "predict: expected inputs of shape [examples, features]. "
             f"Received: {list(inputs.shape)}"
         )
-    return _predict(Static(network), batch_size, parameters, inputs)
+    program = programs.compile_once(_predict, (network, batch_size), (parameters, inputs))
+    return program(parameters, inputs)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _predict(plan: Static[Network], batch_size: int, parameters: PyTree, inputs: Array) -> Array:
-    network, examples = plan.value, len(inputs)
+def _predict(network: Network, batch_size: int, parameters: PyTree, inputs: Array) -> Array:
+    examples = len(inputs)
     if examples <= batch_size:
         return network.apply(parameters, inputs)
     starts = jnp.arange(0, examples, batch_size)
@@ -155,9 +156,9 @@ def check_measures(
 ) -> None:
     """Traces the network and its measures on the data, whose targets' values may be at hand."""
     try:
-        outputs = jax.eval_shape(network.apply, parameters, data.inputs)
+        outputs = programs.shapes(network.apply, parameters, data.inputs)
         for label, measure in measures.items():
-            jax.eval_shape(
+            programs.shapes(
                 functools.partial(_per_example, label, measure, targets=data.targets), outputs
             )
     except (TypeError, ValueError) as error:

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import as_array
 from jaxnet.files import replaced
 from jaxnet.networks import DenseParameters, LayerNormParameters, Network, check_network
@@ -73,7 +73,8 @@ def export(
     def outputs(inputs: jax.Array) -> Any:
         return network.apply(jax.tree.map(jnp.asarray, values), inputs)
 
-    program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
+    with programs.trace_anew():
+        program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
     with replaced(path) as file:
         file.write(program.serialize())
 
@@ -96,9 +97,9 @@ def _inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
 def _check_fit(network: Network, parameters: PyTree, inputs: jax.ShapeDtypeStruct) -> None:
     """Traces the network; if that fails, on parameters unlike its own, they are the reason."""
     try:
-        jax.eval_shape(network.apply, parameters, inputs)
+        programs.shapes(network.apply, parameters, inputs)
     except Exception as error:
-        own = jax.eval_shape(network.init, jax.random.key(0))
+        own = programs.shapes(network.init, jax.random.key(0))
         checks.same_tree("export", "parameters", parameters, "the network's", own)
         raise ValueError(f"export: {error}") from error
 

@@ -13,6 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
+from jaxnet import programs
 from jaxnet.data import Data
 from jaxnet.evaluation import Measure
 from jaxnet.networks import Network
@@ -65,13 +66,14 @@ def first_failure(
 ) -> Failure | None:
     """The first failure in the epoch that begins with that state; None if there is none."""
     batches = make_batches(data, key=key, batch_size=batch_size)
-    step = jax.jit(make_step(network, loss, optimizer))
     all_rows, all_real = jax.jit(batches.rows)(epochs_done(state, data, batch_size))
     if batches.steps == 1:
         all_rows = jnp.arange(len(data.inputs))[None]
     for rows, real in zip(all_rows, all_real, strict=True):
         batch = batches.taken(rows, real)
-        following, measures = step(state, batch, batches.noise_key)
+        arguments = state, batch, batches.noise_key
+        step = programs.compile_once(_step, (network, loss, optimizer), arguments)
+        following, measures = step(*arguments)
         if not is_finite((measures["cost"], following.parameters)):
             origin = locate_non_finite(network, loss, optimizer, state, batch, batches.noise_key)
             return origin and _failure(state, np.asarray(rows)[np.asarray(real)], "data", origin)
@@ -85,6 +87,17 @@ def first_failure(
         if origin:
             return _failure(state, chunk, "validation", origin)
     return None
+
+
+def _step(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Data,
+    key: Key[Array, ""],
+) -> tuple[TrainState, dict[str, Array]]:
+    return make_step(network, loss, optimizer)(state, batch, key)
 
 
 def _failure(state: TrainState, batch: np.ndarray, part: str, origin: Origin) -> Failure:

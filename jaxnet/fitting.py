@@ -26,13 +26,12 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet import checks, stretches
 from jaxnet.data import Data, DataLike, check_data, check_steps, check_values
-from jaxnet.descriptions import described
 from jaxnet.evaluation import Measure
 from jaxnet.failures import Failure, first_failure
+from jaxnet.identity import identify
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
-from jaxnet.statics import Static
 from jaxnet.stretches import History, Plan, Run
 from jaxnet.training import TrainState, check_arguments
 
@@ -170,16 +169,15 @@ def fit(
     plan = Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
-    static = Static(plan)
-    stretches.check(static, key, data, validation, state)
+    stretches.check(plan, key, data, validation, state)
     with contextlib.ExitStack() as stack:
         folder = None
         if checkpoint is not None:
-            description = _description(plan, data, validation, key, state)
-            folder = stack.enter_context(RunFolder(checkpoint, description, keep, save_every))
-        begin = functools.partial(_begun, static, key, data, validation, state, folder)
-        advance = functools.partial(
-            stretches.advance, static, data=data, validation=validation, key=key
+            identity = identify(plan, data, validation, key, state)
+            folder = stack.enter_context(RunFolder(checkpoint, identity, keep, save_every))
+        begin = functools.partial(_begun, plan, key, data, validation, state, folder)
+        compile_advance = functools.partial(
+            stretches.compile_advance, plan, data=data, validation=validation, key=key
         )
         find = functools.partial(
             first_failure,
@@ -192,7 +190,7 @@ def fit(
             key=key,
         )
         examples = len(data.inputs)
-        result = _drive(plan, begin, advance, find, examples, folder, on_epoch, progress)
+        result = _drive(plan, begin, compile_advance, find, examples, folder, on_epoch, progress)
     if folder and folder.failure:
         message = f"fit: the run could not be saved to its end: {folder.failure}"
         warnings.warn(CheckpointWarning(message, result), stacklevel=2)
@@ -200,7 +198,7 @@ def fit(
 
 
 def _begun(
-    plan: Static[Plan],
+    plan: Plan,
     key: Array,
     data: Data,
     validation: Data | None,
@@ -211,17 +209,17 @@ def _begun(
     run = stretches.start(plan, key, data, validation, state)
     if not folder:
         return run, ""
-    saved = folder.newest(functools.partial(_like, plan.value, run))
+    saved = folder.newest(functools.partial(_like, plan, run))
     if not saved:
-        folder.begin(_saved(plan.value, run, ""))
+        folder.begin(_saved(plan, run, ""))
         return run, ""
-    return _resumed(plan.value, run, saved), saved.stopped
+    return _resumed(plan, run, saved), saved.stopped
 
 
 def _drive(
     plan: Plan,
     begin: Callable[[], tuple[Run, str]],
-    advance: Callable[..., Run],
+    compile_advance: Callable[[Run], Callable[[Run, int], Run]],
     find: Callable[[TrainState], Failure | None],
     examples: int,
     folder: RunFolder | None,
@@ -233,6 +231,7 @@ def _drive(
     Nobody else holds on to a run, so that no more than two are in memory.
     """
     run, stopped = begin()
+    advance = compile_advance(run)
     done, stretch = int(run.done), 1
     if done == plan.epochs:
         stopped = stopped or "finished"
@@ -244,7 +243,7 @@ def _drive(
             until = min(plan.epochs, done + stretch)
             until = folder.not_beyond(until) if folder else until
             since, before = time.perf_counter(), run
-            run = advance(run, until=until)
+            run = advance(run, until)
             made, done = int(run.done) - done, int(run.done)
             seconds = (time.perf_counter() - since) / made  # an epoch
             if not stretches.is_sound(plan, run):
@@ -284,18 +283,18 @@ def _failed(
     plan: Plan,
     before: Run,
     run: Run,
-    advance: Callable[..., Run],
+    advance: Callable[[Run, int], Run],
     find: Callable[[TrainState], Failure | None],
     folder: RunFolder | None,
 ) -> NonFiniteCostError:
     """The error for a stretch after which a cost or a parameter is not finite."""
 
     def is_wrong(epoch: int) -> bool:
-        return not stretches.is_sound(plan, advance(before, until=epoch))
+        return not stretches.is_sound(plan, advance(before, epoch))
 
     done = int(run.done)
     epoch = bisect.bisect_left(range(done), True, lo=int(before.done) + 1, key=is_wrong)
-    last = advance(before, until=epoch - 1)
+    last = advance(before, epoch - 1)
     past = stretches.history(plan, run)
     costs = {name: past[name][epoch - 1] for name in plan.costs()}
     wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
@@ -320,15 +319,6 @@ _ROUNDING = (
 
 
 # What is kept of a run in a folder.
-
-
-def _description(
-    plan: Plan, data: Data, validation: Data | None, key: Array, state: TrainState | None
-) -> dict[str, Any]:
-    """All that decides a run's numbers, but for how many epochs there are."""
-    parts = {"data": data, "validation": validation, "key": key, "state": state, **plan._asdict()}
-    del parts["epochs"]
-    return {name: described(part) for name, part in parts.items()}
 
 
 def _saved(plan: Plan, run: Run, stopped: str) -> Saved:

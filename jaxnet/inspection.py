@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, jaxprs_in_params
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import as_array
 from jaxnet.networks import Network, check_network, residual
 
@@ -90,14 +90,14 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     """
     check_network("summary", network)
     example = _example(network, inputs)
-    parameters = jax.eval_shape(lambda: network.init(jax.random.key(0)))
+    parameters = programs.shapes(network.init, jax.random.key(0))
 
     def applied(parameters: PyTree, inputs: Array) -> list[tuple[PyTree, Array, Array]]:
         seen = visits(network, parameters, inputs)
         return [(visit.parameters, visit.inputs, visit.outputs) for visit in seen]
 
     rows, trained = [], False
-    seen = jax.eval_shape(applied, parameters, example)
+    seen = programs.shapes(applied, parameters, example)
     for (name, layer, own), used in zip(layers_in(network, parameters), seen, strict=True):
         if layer.rebuild is residual:
             continue
@@ -241,12 +241,12 @@ def _flops(
     backward = _products_of(both, parameters, inputs, outputs) - forward
     biases = 0
     if layer.weighted_sums is not None:
-        biases = jax.eval_shape(layer.weighted_sums, parameters, inputs).size
+        biases = programs.shapes(layer.weighted_sums, parameters, inputs).size
     return forward + biases, backward + biases
 
 
 def _products_of(function: Callable[..., Any], *arguments: Any) -> int:
-    return _products(jax.make_jaxpr(function)(*arguments).jaxpr)
+    return _products(programs.trace(function, *arguments).jaxpr.jaxpr)
 
 
 def _products(program: Jaxpr) -> int:

@@ -12,8 +12,8 @@ The limit lies halfway between the two, at `2**14.5` times, so that either has a
 """
 
 import contextlib
-import functools
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -24,14 +24,13 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.problems import Problem
-from jaxnet.statics import Static
 
 AGREEMENT = 2.0**14.5
 PRECISIONS = ("float32", "float64")
 
-Rule: TypeAlias = Static[optax.GradientTransformation]
+Rule: TypeAlias = optax.GradientTransformation
 Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
 
 
@@ -55,19 +54,27 @@ class _Trajectory(NamedTuple):
     after: PyTree  # the parameters after it
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _run(
-    optimizer: Rule,
-    start: PyTree,
-    gradients: Partial,
-    steps: Int[Array, " steps"],
+    optimizer: Rule, start: PyTree, gradients: Partial, steps: Int[Array, " steps"]
 ) -> _Trajectory:
     """A run on the gradients it meets."""
-    init, update = _counting_widely(optimizer.value, start)
+    arguments = start, gradients.args, gradients.keywords, steps
+    return programs.compile_once(_make_run, (optimizer, gradients.func), arguments)(*arguments)
+
+
+def _make_run(
+    optimizer: Rule,
+    function: Callable[..., PyTree],
+    start: PyTree,
+    args: tuple[Any, ...],
+    keywords: dict[str, Any],
+    steps: Int[Array, " steps"],
+) -> _Trajectory:
+    init, update = _counting_widely(optimizer, start)
 
     def step(carry: tuple[PyTree, Any], t: Int[Array, ""]) -> Any:
         parameters, state = carry
-        g = gradients(parameters, t)
+        g = function(*args, parameters, t, **keywords)
         updates, state = update(g, state, parameters)
         after = optax.apply_updates(parameters, updates)
         return (after, state), _Trajectory(parameters, g, after)
@@ -75,14 +82,17 @@ def _run(
     return jax.lax.scan(step, (start, init(start)), steps)[1]
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
     """The updates and the states that the optimizer makes of someone's trajectory.
 
     Both optimizers are replayed by this same program, so that equal rules give equal bits.
     """
+    return programs.compile_once(_make_replay, (optimizer,), (trajectory,))(trajectory)
+
+
+def _make_replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
     start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
-    init, update = _counting_widely(optimizer.value, start)
+    init, update = _counting_widely(optimizer, start)
 
     def step(state: Any, recorded: _Trajectory) -> Any:
         updates, state = update(recorded.gradients, state, recorded.parameters)
@@ -108,8 +118,8 @@ def _counting_widely(
 
     wide = optax.GradientTransformation(init, update)
     try:
-        state = jax.eval_shape(init, parameters)
-        _, after = jax.eval_shape(update, parameters, state, parameters)
+        state = programs.shapes(init, parameters)
+        _, after = programs.shapes(update, parameters, state, parameters)
         checks.same_tree("", "state", after, "the one before", state)
     except (TypeError, ValueError):  # it insists on int32
         return optimizer

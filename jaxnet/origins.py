@@ -13,12 +13,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, check_data
 from jaxnet.evaluation import Measure, batch_means, check_measures
 from jaxnet.inspection import Visit, layers_in, visits
 from jaxnet.networks import Network
-from jaxnet.statics import Static
 from jaxnet.training import TrainState, check_arguments, make_step
 
 __all__ = ["Origin", "locate_non_finite"]
@@ -86,7 +85,7 @@ def locate_non_finite(
     check_arguments("locate_non_finite", network, optimizer, state)
     checks.instance("locate_non_finite", "state", state, TrainState)
     batch = check_step("locate_non_finite", network, loss, state.parameters, batch, key)
-    plan = Static((network, loss, optimizer))
+    plan = network, loss, optimizer
     step = watched_step(plan, state, batch, key)
     return origin_of(plan, state, batch, key, places_of(network, state, batch, step))
 
@@ -111,6 +110,9 @@ def check_step(
 # A step, and all that is computed on the way.
 
 
+Plan = tuple[Network, Measure, optax.GradientTransformation]
+
+
 class Step(NamedTuple):
     """What a step computes; `forward` is the weighted sums, if any, and outputs of each layer."""
 
@@ -122,12 +124,20 @@ class Step(NamedTuple):
     state: TrainState
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def watched_step(
-    plan: Static[Any], state: TrainState, batch: Data, key: Key[Array, ""] | None
+def watched_step(plan: Plan, state: TrainState, batch: Data, key: Key[Array, ""] | None) -> Step:
+    """Makes a step, and keeps all that is computed."""
+    arguments = state, batch, key
+    return programs.compile_once(_watched_step, plan, arguments)(*arguments)
+
+
+def _watched_step(
+    network: Network,
+    loss: Measure,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Data,
+    key: Key[Array, ""] | None,
 ) -> Step:
-    """Makes a step, and keeps all that is computed; the plan is network, loss and optimizer."""
-    network, loss, optimizer = plan.value
     seen = visits(network, state.parameters, batch.inputs, key=noise_of(key, state))
     outputs = network.apply(state.parameters, batch.inputs, key=noise_of(key, state))
     losses = loss(outputs, batch.targets)
@@ -213,7 +223,7 @@ def not_finite(values: Array | np.ndarray) -> Bool[np.ndarray, "..."]:
 
 
 def origin_of(
-    plan: Static[Any],
+    plan: Plan,
     state: TrainState,
     batch: Data,
     key: Key[Array, ""] | None,
@@ -228,7 +238,10 @@ def origin_of(
     if place.quantity in _OF_EXAMPLES:
         rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
     elif place.quantity == "gradient":
-        own = _by_layer(plan.value[0], "", _wrong_gradients(plan, state, batch, key))
+        network, loss, _ = plan
+        arguments = state, batch, key
+        program = programs.compile_once(_wrong_gradients, (network, loss), arguments)
+        own = _by_layer(network, "", program(*arguments))
         same_layer = [p.values for p in own if (p.layer or p.leaf) == (place.layer or place.leaf)]
         rows = np.flatnonzero(np.any(same_layer, axis=0))
     limit = f"{place.values.dtype}'s {float(jnp.finfo(place.values.dtype).max):.2g}"
@@ -244,12 +257,14 @@ def origin_of(
 _OF_EXAMPLES = ("inputs", "targets", "weights", "weighted sum", "activation", "output", "loss")
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def _wrong_gradients(
-    plan: Static[Any], state: TrainState, batch: Data, key: Key[Array, ""] | None
+    network: Network,
+    loss: Measure,
+    state: TrainState,
+    batch: Data,
+    key: Key[Array, ""] | None,
 ) -> PyTree:
     """For each leaf, of which examples the gradient, computed one by one, is not finite."""
-    network, loss, _ = plan.value
 
     def cost(parameters: PyTree, example: Data) -> Array:
         outputs = network.apply(parameters, example.inputs, key=noise_of(key, state))

@@ -5,6 +5,7 @@ It returns what it saw, in a few words. It raises `Failed` where the property do
 raises is a failure too. All are tried on one small tree: a matrix, a scalar and a vector.
 """
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -14,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.lockstep import AGREEMENT, units_apart
 
 Function: TypeAlias = Callable[..., Any]
@@ -27,6 +28,15 @@ class Subject(NamedTuple):
     update: Function
     make: Callable[[Any], optax.GradientTransformation] | None
     per_element: bool
+
+
+def untraced(subject: Subject) -> contextlib.AbstractContextManager[None]:
+    """A context in which JAX has traced no part of the optimizer before."""
+    try:
+        step = jax.jit(lambda p: subject.update(p, subject.init(p), p)).trace(_tree(0))
+    except Exception:  # which is seen again where it counts
+        return contextlib.nullcontext()
+    return programs.trace_anew() if programs.may_be_stale(step) else contextlib.nullcontext()
 
 
 class Failed(Exception):

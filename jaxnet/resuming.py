@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.checkpoints import DamagedFileError, load, load_metadata, save, versions
-from jaxnet.descriptions import Description, difference
+from jaxnet.checkpoints import DamagedFileError, load, load_metadata, save
+from jaxnet.identity import Identity, differ, environment_changed
 
 try:
     import fcntl
@@ -60,12 +60,12 @@ class RunFolder:
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], description: Description, keep: int, every: Every
+        self, path: str | os.PathLike[str], identity: Identity, keep: int, every: Every
     ) -> None:
         """Makes the folder if there is none."""
         self.path = Path(path)
         self.failure: OSError | None = None
-        self._description, self._keep, self._every = description, keep, every
+        self._identity, self._keep, self._every = identity, keep, every
         self._begin, self._took = time.perf_counter(), 0.0  # seconds
         self._epoch, self._best = -1, 0
         self._writing: Future[None] | None = None
@@ -167,23 +167,19 @@ class RunFolder:
         return sorted(self.path.glob("epoch-*.safetensors"))
 
     def _compare(self, metadata: dict[str, Any]) -> None:
-        if found := difference(metadata["description"], self._description):
+        before, now = metadata["run"], self._identity
+        if changed := environment_changed(before, now):
+            warnings.warn(f"fit: resuming, though {changed}: the bits may differ", stacklevel=5)
+        if found := differ(before, now):
             raise ValueError(
                 f"fit: expected checkpoint to be an empty folder or one of this very run. "
                 f"Received: {self.path}, in which there is another run: {found}"
-            )
-        if metadata["versions"] != versions():
-            warnings.warn(
-                f"fit: going on with {versions()} from a checkpoint made with "
-                f"{metadata['versions']}: the bits may differ",
-                stacklevel=5,
             )
 
     def _write(self, saved: Saved) -> None:
         self._begin = time.perf_counter()
         metadata = {
-            "description": self._description,
-            "versions": versions(),
+            "run": self._identity,
             "epoch": saved.epoch,
             "stopped": saved.stopped,
         }

@@ -6,7 +6,7 @@ and gone on with from any of its ends to the same bits.
 
 import functools
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -14,19 +14,20 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import Data
-from jaxnet.evaluation import Measure, named_measures
+from jaxnet.evaluation import Measure, evaluate, named_measures
 from jaxnet.failures import is_finite
 from jaxnet.networks import Network
-from jaxnet.statics import Static
 from jaxnet.training import (
     TrainState,
     check_run,
     epochs_done,
+    make_batches,
     make_epoch,
+    make_step,
     starting_state,
     with_best,
 )
@@ -66,20 +67,24 @@ class Run(NamedTuple):
 
 
 def check(
-    plan: Static[Plan],
+    plan: Plan,
     key: Key[Array, ""],
     data: Data,
     validation: Data | None,
     state: TrainState | None,
 ) -> None:
-    """Traces the network and its measures on the data; on what has passed before, not again."""
+    """Traces the network and its measures on the data.
+
+    Functions that cannot have changed are not traced again on what has passed before.
+    """
+    functions = programs.settled(plan)
     types = checks.types((data, validation, state))
     targets = [part.targets for part in (data, validation) if part is not None]
     values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = plan, types, values
-    if call in _passed:
+    call = functions, programs.settings(), types, values
+    if functions is not None and call in _passed:
         return
-    network, loss, optimizer, _, metrics, *_ = plan.value
+    network, loss, optimizer, _, metrics, *_ = plan
     measures = named_measures("fit", loss, metrics)
     check_run("fit", network, measures, optimizer, data, validation, key, state)
     if len(_passed) >= _REMEMBERED:
@@ -91,39 +96,54 @@ _passed: set[Any] = set()
 _REMEMBERED = 256  # calls
 
 
-@functools.partial(jax.jit, static_argnums=0, keep_unused=True)
 def start(
-    plan: Static[Plan],
+    plan: Plan,
     key: Key[Array, ""],
     data: Data,
     validation: Data | None,
     state: TrainState | None,
 ) -> Run:
-    """Before the first epoch.
+    """The run before the first epoch."""
+    arguments = key, data, validation, state
+    # With the data as an unused argument the run is where the data is, as it is after an epoch.
+    # Otherwise `_advance` would be compiled for each of the two places.
+    return programs.compile_once(_start, (plan,), arguments, keep_unused=True)(*arguments)
 
-    It takes the data to be where the data is, as it will be after the first stretch: `advance`
-    would be compiled once for each otherwise.
-    """
-    network, _, optimizer, *_ = plan.value
+
+def _start(
+    plan: Plan,
+    key: Key[Array, ""],
+    data: Data,
+    validation: Data | None,
+    state: TrainState | None,
+) -> Run:
+    network, _, optimizer, *_ = plan
     if state is None:
         state = starting_state(network, optimizer, key)
-    if plan.value.validated:
+    if plan.validated:
         state = with_best(state)
-    history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
+    history = jnp.zeros((plan.epochs, len(plan.names())), jnp.float32)
     return Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def advance(
-    plan: Static[Plan],
+def compile_advance(
+    plan: Plan, run: Run, data: Data, validation: Data | None, key: Key[Array, ""]
+) -> Callable[[Run, int], Run]:
+    """Makes `advance(run, until)`, which goes on until so many epochs are done or patience ends."""
+    arguments = run, 0, data, validation, key
+    program = programs.compile_once(_advance, (plan,), arguments, traced=_sample)
+    return lambda run, until: program(run, until, data, validation, key)
+
+
+def _advance(
+    plan: Plan,
     run: Run,
     until: ArrayLike,
     data: Data,
     validation: Data | None,
     key: Key[Array, ""],
 ) -> Run:
-    """Goes on with a run until so many epochs are done, or patience is at its end."""
-    network, loss, optimizer, batch_size, metrics, patience, *_ = plan.value
+    network, loss, optimizer, batch_size, metrics, patience, *_ = plan
     epoch = make_epoch(
         network,
         loss,
@@ -137,7 +157,7 @@ def advance(
 
     def body(run: Run) -> Run:
         state, measures = epoch(run.state)
-        row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.value.names()])
+        row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.names()])
         ended = run.ended
         if patience is not None and state.best is not None:
             ended = epochs_done(state, data, batch_size) - state.best.epoch >= patience
@@ -145,6 +165,71 @@ def advance(
         return Run(state, past, run.done + 1, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
+
+
+def _sample(
+    plan: Plan,
+    run: Run,
+    until: ArrayLike,
+    data: Data,
+    validation: Data | None,
+    key: Key[Array, ""],
+) -> tuple[TrainState, dict[str, Array], dict[str, Array] | None]:
+    """A step and an evaluation: every call that `_advance` makes of the user's functions."""
+    del until
+    network, loss, optimizer, _, metrics, *_ = plan
+    batch, noise_key = _first_batch(plan, data, key)
+    state, measures = make_step(network, loss, optimizer, metrics)(run.state, batch, noise_key)
+    held_out = None
+    if validation is not None:
+        named = named_measures("fit", loss, metrics)
+        held_out = evaluate(network, state.parameters, validation, named)
+    return state, measures, held_out
+
+
+def _first_batch(plan: Plan, data: Data, key: Key[Array, ""]) -> tuple[Data, Key[Array, ""]]:
+    """A batch of the shapes of a step's, and the key of what is random in the network."""
+    batches = make_batches(data, key=key, batch_size=plan.batch_size)
+    if batches.steps == 1:
+        return data, batches.noise_key
+    rows = jnp.arange(plan.batch_size, dtype=jnp.int32)
+    return batches.taken(rows, rows >= 0), batches.noise_key
+
+
+def fingerprints(
+    plan: Plan,
+    key: Key[Array, ""],
+    data: Data,
+    validation: Data | None,
+    state: TrainState | None,
+) -> dict[str, programs.Fingerprint]:
+    """The programs of a run by what they compute; the optimizer's contains the others but one."""
+    network, loss, _, _, metrics, *_ = plan
+
+    def apply(parameters: PyTree, data: Data, key: Key[Array, ""]) -> Array:
+        batch, noise_key = _first_batch(plan, data, key)
+        return network.apply(parameters, batch.inputs, key=noise_key)
+
+    def measure(function: Measure, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
+        return function(outputs, _first_batch(plan, data, key)[0].targets)
+
+    begun = programs.trace(functools.partial(_start, plan), key, data, validation, state)
+    run: Run = begun.out_info
+    applied = programs.trace(apply, run.state.parameters, data, key)
+    measured = {
+        name: programs.trace(functools.partial(measure, each), applied.out_info, data, key)
+        for name, each in {"loss": loss, **_labelled(metrics)}.items()
+    }
+    step = programs.trace(functools.partial(_sample, plan), run, 0, data, validation, key)
+    traced = {"network": applied, **measured, "initial state": begun, "optimizer": step}
+    return {
+        name: programs.fingerprint_of(found.jaxpr.jaxpr, found.jaxpr.consts)
+        for name, found in traced.items()
+    }
+
+
+def _labelled(metrics: Mapping[str, Measure] | None) -> dict[str, Measure]:
+    return {f"metrics/{name}": metric for name, metric in (metrics or {}).items()}
 
 
 def history(plan: Plan, run: Run) -> History:

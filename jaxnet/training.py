@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnet import checks
+from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, check_data, check_steps
 from jaxnet.evaluation import (
     Measure,
@@ -308,12 +308,12 @@ def check_run(
     state: TrainState | None,
 ) -> None:
     """Traces the network and its measures on the data, and sees that the state is for them."""
-    parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
+    parameters = programs.shapes(network.init, key) if state is None else state.parameters
     check_measures(function, "data", network, measures, data, parameters)
     if validation is not None:
         check_measures(function, "validation", network, measures, validation, parameters)
     if state is not None:
-        expected = jax.eval_shape(optimizer.init, parameters)
+        expected = programs.shapes(optimizer.init, parameters)
         checks.same_tree(
             function,
             "leaves of state.optimizer_state",

@@ -141,7 +141,9 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
 OTHERS = {
     "optimizer/update/learning_rate was 0.01 and is 0.02": {"optimizer": jaxnet.adam(0.02)},
     "network": {"network": jaxnet.mlp([3, 9, 4])},
-    "loss": {"loss": lambda outputs, labels: jaxnet.softmax_cross_entropy(outputs, labels)},
+    "loss was softmax_cross_entropy and is <lambda>": {
+        "loss": lambda outputs, labels: 2 * jaxnet.softmax_cross_entropy(outputs, labels)
+    },
     "data/inputs": {"data": (INPUTS + 1, LABELS)},
     "data/targets": {"data": (INPUTS, LABELS[::-1].copy())},
     "batch_size was 16 and is 25": {"batch_size": 25},
@@ -181,11 +183,16 @@ def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
         fit(checkpoint=tmp_path)
 
 
-def test_other_versions_are_reported(tmp_path, monkeypatch):
+def test_another_version_is_a_warning_and_outlines_are_compared(tmp_path, monkeypatch):
     fit(checkpoint=tmp_path)
-    monkeypatch.setattr(jaxnet.resuming, "versions", lambda: {"jax": "99"})
-    with pytest.warns(UserWarning, match="'jax': '99'.*the bits may differ"):
+    monkeypatch.setattr(jax, "__version__", "99")
+    with pytest.warns(UserWarning, match="jax was .* and is 99.*the bits may differ"):
         fit(checkpoint=tmp_path)
+    with (
+        pytest.warns(UserWarning, match="is 99"),
+        problems.refused(ValueError, "learning_rate was 0.01 and is 0.02"),
+    ):
+        fit(checkpoint=tmp_path, optimizer=jaxnet.adam(0.02))
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
