@@ -125,9 +125,10 @@ def _names(code: types.CodeType) -> list[str]:
 def _is_installed(function: types.FunctionType) -> bool:
     """Whether a function comes with Python or an installed package, whose globals are not ours."""
     root = str(function.__globals__.get("__name__")).partition(".")[0]
-    if root == "jaxnet" or root in sys.stdlib_module_names - {"__main__"}:
-        return True
-    return "site-packages" in (getattr(sys.modules.get(root), "__file__", None) or "")
+    file = getattr(sys.modules.get(root), "__file__", None) or ""
+    return root in {"jaxnet", *sys.stdlib_module_names} or (
+        root != "__main__" and "site-packages" in file
+    )
 
 
 def _name(value: Any) -> str:
