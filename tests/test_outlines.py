@@ -59,7 +59,7 @@ PAIRS = {
     "it was float32[3] of SHA-256 ": (np.zeros(3, np.float32), np.ones(3, np.float32)),
     "it was key<fry>": (jax.random.key(0), jax.random.key(1)),
     "it was range(0, 3) and is range(0, 4)": (range(3), range(4)),
-    "it/1 was '3' and is '4'": ({1, 3}, {1, 4}),
+    "it/1 was 3 and is 4": ({1, 3}, {1, 4}),
     "it/delta was 1.0 and is 0.5": (
         types.SimpleNamespace(delta=1.0),
         types.SimpleNamespace(delta=0.5),
