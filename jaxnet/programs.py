@@ -282,6 +282,8 @@ class _Writer:
         return f"{self._value(parameters)}{self._written[id(context)]}"
 
     def _value(self, value: Any) -> str:
+        if value is None or type(value) in _PLAIN:
+            return repr(value)
         if isinstance(value, ClosedJaxpr):
             return self.program(value.jaxpr, value.consts)
         if isinstance(value, Jaxpr):
@@ -315,6 +317,7 @@ class _Writer:
         return "callback"
 
 
+_PLAIN = (bool, int, float, complex, str, bytes)
 _NAMES = ("name", "debug_info", "name_and_src_info")
 _WITH_RULES = ("custom_jvp_call", "custom_vjp_call")  # of derivatives, which are not taken later
 
@@ -382,7 +385,7 @@ def _settled(value: Any, within: tuple[int, ...]) -> Hashable:
 
     if id(value) in within:
         raise _Unsettled
-    if value is None or type(value) in (bool, int, float, complex, str, bytes):
+    if value is None or type(value) in _PLAIN:
         return type(value), repr(value)
     if isinstance(value, np.dtype):
         return value
