@@ -68,6 +68,7 @@ from jaxnet.evaluation import (
 )
 from jaxnet.training import (
     Best,
+    Task,
     TrainState,
     initial_state,
     make_step,
@@ -178,6 +179,7 @@ __all__ = [
     "gradient_descent",
     "sgd",
     "Best",
+    "Task",
     "Data",
     "TrainState",
     "evaluate",

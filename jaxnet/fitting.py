@@ -34,7 +34,7 @@ from jaxnet.progress import bar_of, noted_interrupts
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.statics import Static
 from jaxnet.stretches import History, Plan, Run
-from jaxnet.training import TrainState, check_arguments
+from jaxnet.training import TrainState, check_arguments, fingerprint
 
 __all__ = ["CheckpointWarning", "Fit", "NonFiniteCostError", "fit"]
 
@@ -100,7 +100,9 @@ def fit(
 
     Args:
         network, loss, optimizer, key, epochs, batch_size, metrics, state: as in `train`; the same
-            key gives the same numbers.
+            key gives the same numbers. From the state of an earlier run, the best, patience and the
+            count of epochs go on if data, validation and batch size are the same, and begin anew if
+            not. The epochs that `on_epoch` and `history` count are those of this call.
         data: `(inputs, targets)` or `(inputs, targets, weights)`: NumPy, JAX or pandas, or lists.
             All floating-point numbers and the inputs become float32, other targets int32; JAX
             arrays stay as they are.
@@ -208,7 +210,8 @@ def _begun(
     folder: RunFolder | None,
 ) -> tuple[Run, str]:
     """The run's start, or what is in the folder of it, and whether and why it has stopped."""
-    run = stretches.start(plan, key, data, validation, state)
+    task = fingerprint(data, validation, plan.value.batch_size)
+    run = stretches.start(plan, key, data, validation, state, task)
     if not folder:
         return run, ""
     saved = folder.newest(functools.partial(_like, plan.value, run))

@@ -23,12 +23,13 @@ from jaxnet.failures import is_finite
 from jaxnet.networks import Network
 from jaxnet.statics import Static
 from jaxnet.training import (
+    Fingerprint,
     TrainState,
     check_run,
     epochs_done,
     make_epoch,
+    on_task,
     starting_state,
-    with_best,
 )
 
 History = dict[str, np.ndarray]
@@ -98,6 +99,7 @@ def start(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
+    fingerprint: Fingerprint,
 ) -> Run:
     """Before the first epoch.
 
@@ -107,8 +109,7 @@ def start(
     network, _, optimizer, *_ = plan.value
     if state is None:
         state = starting_state(network, optimizer, key)
-    if plan.value.validated:
-        state = with_best(state)
+    state = on_task(state, fingerprint, plan.value.validated)
     history = jnp.zeros((plan.value.epochs, len(plan.value.names())), jnp.float32)
     return Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 

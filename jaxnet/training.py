@@ -8,13 +8,15 @@ Everything random is folded from one key: the order of epoch e and the noise of 
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 
 from jaxnet import checks
 from jaxnet.data import Data, DataLike, check_data, check_steps
@@ -28,15 +30,31 @@ from jaxnet.evaluation import (
 )
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
-from jaxnet.shuffling import shuffled
+from jaxnet.shuffling import hashed, shuffled
 
 __all__ = [
     "Best",
+    "Task",
     "TrainState",
     "initial_state",
     "make_step",
     "train",
 ]
+
+
+Fingerprint = UInt32[Array, ""] | np.uint32
+
+
+class Task(NamedTuple):
+    """What epochs are counted on.
+
+    Attributes:
+        fingerprint: of the data, the validation data and the batch size.
+        start: the step at which training on them began.
+    """
+
+    fingerprint: UInt32[Array, ""]
+    start: Int[Array, ""]
 
 
 class Best(NamedTuple):
@@ -48,12 +66,13 @@ class Best(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that changes in training; `best` only where there is validation."""
+    """All that changes in training; `best` only where there is validation, `task` after `train`."""
 
     parameters: PyTree
     optimizer_state: PyTree
     step: Int[Array, ""]
     best: Best | None = None
+    task: Task | None = None
 
 
 def initial_state(
@@ -115,7 +134,8 @@ def make_step(
             gradients, state.optimizer_state, state.parameters
         )
         parameters = optax.apply_updates(state.parameters, updates)
-        return TrainState(parameters, optimizer_state, state.step + 1, state.best), measures
+        after = TrainState(parameters, optimizer_state, state.step + 1, state.best, state.task)
+        return after, measures
 
     return step
 
@@ -231,7 +251,14 @@ def train(
         validation: further data, evaluated after every epoch; the parameters of lowest cost on it
             are kept in `state.best`.
         metrics: named functions of the form of the loss, averaged like it.
-        state: where to go on from; by default the start.
+        state: where to go on from; by default the start. If `train` or `fit` made it on the same
+            data and validation data, in batches of the same size, this run is that one continued:
+            epochs are counted on, and the best so far stays until it is beaten. Otherwise the
+            parameters, the optimizer's state and the step go on, but the best and the count of
+            epochs, which decides their order, begin anew.
+
+    A best does not know its loss: to go on with another loss on the same data, give
+    `state._replace(best=None)`.
 
     Returns:
         The state after the last epoch, and for every epoch the "cost", averaged over its steps as
@@ -268,8 +295,7 @@ def train(
     check_run("train", network, measures, optimizer, data, validation, key, state)
     if state is None:
         state = starting_state(network, optimizer, key)
-    if validation is not None:
-        state = with_best(state)
+    state = on_task(state, fingerprint(data, validation, batch_size), validation is not None)
     epoch = make_epoch(
         network,
         loss,
@@ -327,7 +353,8 @@ def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Ar
     """How many passes over that data, in batches of that size, the state has behind it."""
     examples = len(data.inputs)
     steps = -(-examples // (batch_size or examples))
-    return jax.lax.div(state.step, jnp.full_like(state.step, steps))
+    made = state.step if state.task is None else state.step - state.task.start
+    return jax.lax.div(made, jnp.full_like(made, steps))
 
 
 def starting_state(
@@ -337,12 +364,58 @@ def starting_state(
     return initial_state(network, optimizer, key=jax.random.fold_in(key, 0))
 
 
-def with_best(state: TrainState) -> TrainState:
-    """The state, with a best that any finite cost beats where it has none."""
-    if state.best is not None:
-        return state
+def on_task(state: TrainState, fingerprint: Fingerprint, validated: bool) -> TrainState:
+    """The state to go on from: what is of another task is left out.
+
+    One that no task made, such as that of a loop around `make_step`, is at the epoch that its step
+    is in.
+    """
+    step, task = jnp.asarray(state.step), state.task
     best = Best(state.parameters, jnp.array(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32))
-    return state._replace(best=best)
+    if task is None:
+        start = jnp.zeros_like(step)
+    else:
+        same = task.fingerprint == fingerprint
+        start = jnp.where(same, task.start, step)
+        if state.best is not None:
+            best = jax.tree.map(lambda old, new: jnp.where(same, old, new), state.best, best)
+    now = Task(jnp.asarray(fingerprint), start)
+    return state._replace(best=best if validated else None, task=now)
+
+
+def fingerprint(data: Data, validation: Data | None, batch_size: int | None) -> Fingerprint:
+    """A number that is another for other data, but by a chance of 1 in 2**32."""
+    parts = [*data, *(validation or ())]
+    kinds = [None if part is None else (part.shape, str(part.dtype)) for part in parts]
+    number: Any = np.uint32(zlib.crc32(repr((kinds, batch_size or len(data.inputs))).encode()))
+    with np.errstate(over="ignore"):  # numbers modulo 2**32
+        for part in parts:
+            if part is not None:
+                number = hashed(number + _digest(part))
+    return number
+
+
+def _digest(array: Array) -> Any:
+    """A number for the bits of an array and their order; where they are known, nothing is compiled.
+
+    Each word is hashed with its place, and the sum does not depend on the order of summation.
+    """
+    known = checks.is_concrete(array)
+    values: Any = np.asarray(array) if known else array
+    if values.dtype.itemsize < 4:
+        wide = jnp.float32 if jnp.issubdtype(values.dtype, jnp.floating) else jnp.int32
+        values = values.astype(wide)
+    words = values.ravel().view(np.uint32)
+    arange, block = (np.arange, _BLOCK) if known else (jnp.arange, len(words))
+    total: Any = np.uint32(0)
+    for start in range(0, len(words), max(block, 1)):
+        part = words[start : start + block]
+        places = arange(start, start + len(part), dtype=np.uint32)
+        total = total + hashed(hashed(part) + places).sum(dtype=np.uint32)
+    return total
+
+
+_BLOCK = 2**16  # words, which a processor's cache holds
 
 
 def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
