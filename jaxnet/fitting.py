@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from jaxnet.descriptions import described
 from jaxnet.evaluation import Measure
 from jaxnet.failures import Failure, first_failure
 from jaxnet.networks import Network
-from jaxnet.progress import bar_of, noted_interrupts
+from jaxnet.progress import bar_of, noted_interrupts, warn
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.statics import Static
 from jaxnet.stretches import History, Plan, Run
@@ -110,7 +109,9 @@ def fit(
             parameters of lowest cost on it are returned.
         patience: stop after that many epochs in a row without a lower validation cost.
         on_epoch: called after every epoch, `on_epoch(epoch, measures, state)`, counting from 1;
-            returning True stops. It costs a look from the host at every epoch.
+            returning True stops. It costs a look from the host at every epoch. Where there is a
+            folder, a run that it stopped, or that ended with an error of it, is saved before; the
+            next call asks it about that epoch again, and goes on unless it stops again.
         progress: whether to show a bar, if standard error is a terminal or a notebook.
         checkpoint: a folder to save the run in. If one of the same description is there already,
             it goes on, to the same bits as if it had never been interrupted; `epochs` may be more
@@ -197,7 +198,7 @@ def fit(
         result = _drive(plan, begin, advance, find, examples, folder, on_epoch, progress)
     if folder and folder.failure:
         message = f"fit: the run could not be saved to its end: {folder.failure}"
-        warnings.warn(CheckpointWarning(message, result), stacklevel=2)
+        warn(CheckpointWarning(message, result), stacklevel=2)
     return result
 
 
@@ -209,7 +210,7 @@ def _begun(
     state: TrainState | None,
     folder: RunFolder | None,
 ) -> tuple[Run, str]:
-    """The run's start, or what is in the folder of it, and whether and why it has stopped."""
+    """The run's start, or what is in the folder of it, and whether and why it had stopped."""
     task = fingerprint(data, validation, plan.value.batch_size)
     run = stretches.start(plan, key, data, validation, state, task)
     if not folder:
@@ -218,6 +219,8 @@ def _begun(
     if not saved:
         folder.begin(_saved(plan.value, run, ""))
         return run, ""
+    if saved.stopped != "patience" and saved.epoch < plan.value.epochs:
+        folder.require_writable()
     return _resumed(plan.value, run, saved), saved.stopped
 
 
@@ -237,12 +240,27 @@ def _drive(
     """
     run, stopped = begin()
     done, stretch = int(run.done), 1
-    if done == plan.epochs:
-        stopped = stopped or "finished"
+
+    def asked_to_stop() -> bool:
+        """Asks `on_epoch`. If that raises, the run is saved, and it is asked again in the next."""
+        if not on_epoch:
+            return False
+        try:
+            return bool(on_epoch(done, stretches.measures(plan, run), run.state))
+        except BaseException:
+            if folder:
+                reason = "patience" if bool(run.ended) else "on_epoch"
+                folder.save(_saved(plan, run, reason), wait=True)
+            raise
+
     with (
         bar_of(plan.epochs, "epoch", progress, done) as bar,
         noted_interrupts("fit", termination=folder is not None) as interrupted,
     ):
+        if stopped == "on_epoch" and not asked_to_stop():
+            stopped = ""
+        if done == plan.epochs:
+            stopped = stopped or "finished"
         while not stopped:
             until = min(plan.epochs, done + stretch)
             until = folder.not_beyond(until) if folder else until
@@ -252,13 +270,13 @@ def _drive(
             seconds = (time.perf_counter() - since) / made  # an epoch
             if not stretches.is_sound(plan, run):
                 raise _failed(plan, before, run, advance, find, folder)
-            measures = stretches.measures(plan, run)
-            _show(bar, made, measures, examples / seconds)
+            _show(bar, made, stretches.measures(plan, run), examples / seconds)
             if not on_epoch:
                 stretch = max(1, int(_SECONDS_BETWEEN_LOOKS / seconds))
+            asked = asked_to_stop()
             if bool(run.ended):
                 stopped = "patience"
-            elif on_epoch and on_epoch(done, measures, run.state):
+            elif asked:
                 stopped = "on_epoch"
             elif done == plan.epochs:
                 stopped = "finished"
