@@ -12,6 +12,7 @@ import functools
 import math
 import os
 import re
+import tempfile
 import time
 import warnings
 import weakref
@@ -91,12 +92,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             self._lock = _locked(self.path / LOCK)
         except OSError as error:
-            reason = error.strerror or str(error)
-            raise type(error)(
-                error.errno,
-                f"fit: expected checkpoint to be a folder for this run alone. Received: {reason}",
-                str(path),
-            ) from None
+            raise _refusal(error, path) from None
         _in_use.add(self)
         self._writer = ThreadPoolExecutor(1)
         for name in filter(
@@ -173,13 +169,11 @@ class RunFolder:
 
     def require_writable(self) -> None:
         """For a run that goes on: so that hours are not spent on what cannot be written."""
-        if not os.access(self.path, os.W_OK):
-            raise PermissionError(
-                errno.EACCES,
-                "fit: expected checkpoint to be a folder that can be written, since its run goes on"
-                ". Received: Permission denied",
-                str(self.path),
-            )
+        try:
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            raise _refusal(error, self.path) from None
 
     def begin(self, saved: Saved) -> None:
         """Writes the start, so that what cannot be written is known before hours have passed."""
@@ -322,6 +316,15 @@ def _leave_all() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_leave_all)
+
+
+def _refusal(error: OSError, path: str | os.PathLike[str]) -> OSError:
+    reason = error.strerror or str(error)
+    return type(error)(
+        error.errno,
+        f"fit: expected checkpoint to be a folder for this run alone. Received: {reason}",
+        str(path),
+    )
 
 
 def _locked(path: Path) -> int:
