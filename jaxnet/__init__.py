@@ -70,6 +70,7 @@ from jaxnet.evaluation import (
 )
 from jaxnet.training import (
     Best,
+    Task,
     TrainState,
     initial_state,
     make_step,
@@ -183,6 +184,7 @@ __all__ = [
     "gradient_descent",
     "sgd",
     "Best",
+    "Task",
     "Data",
     "TrainState",
     "evaluate",

@@ -14,9 +14,10 @@ from jaxnet import checks
 def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write, which takes the place of `path` when the block ends without an error.
 
-    Until then it is another file in the same folder, whose name starts with a dot. After an error
-    it is gone, and what was at `path` is as it was. A reader sees the old file or the new one, also
-    after a power failure: the bytes are on the disk before they get the name.
+    Until then it is another file in the same folder, whose name starts with a dot and the name of
+    `path`, and ends with `.unfinished`. After an error it is gone, and what was at `path` is as it
+    was. A reader sees the old file or the new one, also after a power failure: the bytes are on the
+    disk before they get the name.
 
     As with `open`, permissions are those of a new file, under the umask, and a symbolic link is
     followed: it stays, and the file that it points to is replaced.
@@ -35,9 +36,10 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     b'good morning'
     """
     target = _target(path)
-    temporary = target.with_name(f".{secrets.token_hex(8)}.unfinished")
+    start = target.name[:40]  # since names may have 255 bytes, and a character takes up to four
+    temporary = target.with_name(f".{start}.{secrets.token_hex(8)}.unfinished")
     try:
-        with open(temporary, "xb") as file:
+        with open(temporary, "xb", opener=opened) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -45,6 +47,23 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     finally:
         temporary.unlink(missing_ok=True)
     _sync_folder(target.parent)
+
+
+def opened(path: str | os.PathLike[str], flags: int) -> int:
+    """A file's descriptor, as `os.open` gives it, but never that of standard error and the like.
+
+    Where a program is started without one of those, its number is the next to be given, and what
+    other libraries print would land in the file.
+    """
+    descriptor = os.open(path, flags, 0o666)
+    taken = [descriptor]
+    try:
+        while taken[-1] <= 2:
+            taken.append(os.dup(descriptor))
+        return taken.pop()
+    finally:
+        for lower in taken:
+            os.close(lower)
 
 
 def _target(path: str | os.PathLike[str]) -> Path:

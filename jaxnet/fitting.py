@@ -14,7 +14,6 @@ import math
 import os
 import signal
 import time
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -30,7 +29,7 @@ from jaxnet.evaluation import Measure
 from jaxnet.failures import Failure, first_failure
 from jaxnet.identity import identify
 from jaxnet.networks import Network
-from jaxnet.progress import bar_of, noted_interrupts
+from jaxnet.progress import bar_of, noted_interrupts, warn
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.stretches import History, Plan, Run
 from jaxnet.training import TrainState, check_arguments
@@ -99,7 +98,9 @@ def fit(
 
     Args:
         network, loss, optimizer, key, epochs, batch_size, metrics, state: as in `train`; the same
-            key gives the same numbers.
+            key gives the same numbers. From the state of an earlier run, the best, patience and the
+            count of epochs go on if data, validation and batch size are the same, and begin anew if
+            not. The epochs that `on_epoch` and `history` count are those of this call.
         data: `(inputs, targets)` or `(inputs, targets, weights)`: NumPy, JAX or pandas, or lists.
             All floating-point numbers and the inputs become float32, other targets int32; JAX
             arrays stay as they are.
@@ -107,7 +108,9 @@ def fit(
             parameters of lowest cost on it are returned.
         patience: stop after that many epochs in a row without a lower validation cost.
         on_epoch: called after every epoch, `on_epoch(epoch, measures, state)`, counting from 1;
-            returning True stops. It costs a look from the host at every epoch.
+            returning True stops. It costs a look from the host at every epoch. Where there is a
+            folder, a run that it stopped, or that ended with an error of it, is saved before; the
+            next call asks it about that epoch again, and goes on unless it stops again.
         progress: whether to show a bar, if standard error is a terminal or a notebook.
         checkpoint: a folder to save the run in. If one of the same description is there already,
             it goes on, to the same bits as if it had never been interrupted; `epochs` may be more
@@ -193,7 +196,7 @@ def fit(
         result = _drive(plan, begin, compile_advance, find, examples, folder, on_epoch, progress)
     if folder and folder.failure:
         message = f"fit: the run could not be saved to its end: {folder.failure}"
-        warnings.warn(CheckpointWarning(message, result), stacklevel=2)
+        warn(CheckpointWarning(message, result), stacklevel=2)
     return result
 
 
@@ -205,7 +208,7 @@ def _begun(
     state: TrainState | None,
     folder: RunFolder | None,
 ) -> tuple[Run, str]:
-    """The run's start, or what is in the folder of it, and whether and why it has stopped."""
+    """The run's start, or what is in the folder of it, and whether and why it had stopped."""
     run = stretches.start(plan, key, data, validation, state)
     if not folder:
         return run, ""
@@ -213,6 +216,8 @@ def _begun(
     if not saved:
         folder.begin(_saved(plan, run, ""))
         return run, ""
+    if saved.stopped != "patience" and saved.epoch < plan.epochs:
+        folder.require_writable()
     return _resumed(plan, run, saved), saved.stopped
 
 
@@ -233,12 +238,27 @@ def _drive(
     run, stopped = begin()
     advance = compile_advance(run)
     done, stretch = int(run.done), 1
-    if done == plan.epochs:
-        stopped = stopped or "finished"
+
+    def asked_to_stop() -> bool:
+        """Asks `on_epoch`. If that raises, the run is saved, and it is asked again in the next."""
+        if not on_epoch:
+            return False
+        try:
+            return bool(on_epoch(done, stretches.measures(plan, run), run.state))
+        except BaseException:
+            if folder:
+                reason = "patience" if bool(run.ended) else "on_epoch"
+                folder.save(_saved(plan, run, reason), wait=True)
+            raise
+
     with (
         bar_of(plan.epochs, "epoch", progress, done) as bar,
         noted_interrupts("fit", termination=folder is not None) as interrupted,
     ):
+        if stopped == "on_epoch" and not asked_to_stop():
+            stopped = ""
+        if done == plan.epochs:
+            stopped = stopped or "finished"
         while not stopped:
             until = min(plan.epochs, done + stretch)
             until = folder.not_beyond(until) if folder else until
@@ -248,13 +268,13 @@ def _drive(
             seconds = (time.perf_counter() - since) / made  # an epoch
             if not stretches.is_sound(plan, run):
                 raise _failed(plan, before, run, advance, find, folder)
-            measures = stretches.measures(plan, run)
-            _show(bar, made, measures, examples / seconds)
+            _show(bar, made, stretches.measures(plan, run), examples / seconds)
             if not on_epoch:
                 stretch = max(1, int(_SECONDS_BETWEEN_LOOKS / seconds))
+            asked = asked_to_stop()
             if bool(run.ended):
                 stopped = "patience"
-            elif on_epoch and on_epoch(done, measures, run.state):
+            elif asked:
                 stopped = "on_epoch"
             elif done == plan.epochs:
                 stopped = "finished"

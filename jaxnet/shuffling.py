@@ -5,6 +5,8 @@ network. Here each position is enciphered instead: a cipher whose words are the 
 sends each to another, none to the same, all independently of each other and without a sort.
 """
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,9 +42,9 @@ def shuffled(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array
     def one_round(words: Words, keys: UInt32[Array, "2"]) -> tuple[Words, None]:
         line, column = words >> bits, words & np.uint32((1 << bits) - 1)
         width = jnp.where(line < last, np.uint32(1 << bits), np.uint32(rest + 1))
-        column = _turned(column, width, _hashed(line + keys[0]))
+        column = _turned(column, width, hashed(line + keys[0]))
         height = jnp.where(column <= rest, np.uint32(last + 1), np.uint32(last))
-        line = _turned(line, height, _hashed(column + keys[1]))
+        line = _turned(line, height, hashed(column + keys[1]))
         return line << bits | column, None
 
     words = jnp.arange(-(-rows // _VECTOR) * _VECTOR, dtype=jnp.uint32)
@@ -62,12 +64,15 @@ def _round_keys(key: Key[Array, ""], epoch: Int[Array, ""]) -> UInt32[Array, "ro
     """
     numbers = jnp.arange(2 * _ROUNDS, dtype=jnp.uint32)
     for word in (*jax.random.key_data(key), epoch.astype(jnp.uint32)):
-        numbers = _hashed(numbers + word)
+        numbers = hashed(numbers + word)
     return numbers.reshape(_ROUNDS, 2)
 
 
-def _hashed(x: Words) -> Words:
-    """Every bit of the result depends on every bit of `x` (Wellons, lowbias32, 2018)."""
+def hashed(x: Any) -> Any:
+    """Every bit of the result depends on every bit of `x` (Wellons, lowbias32, 2018).
+
+    For words of 32 bits, of JAX or NumPy.
+    """
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

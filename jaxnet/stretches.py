@@ -28,8 +28,8 @@ from jaxnet.training import (
     make_batches,
     make_epoch,
     make_step,
+    on_task,
     starting_state,
-    with_best,
 )
 
 History = dict[str, np.ndarray]
@@ -105,8 +105,8 @@ def start(
 ) -> Run:
     """The run before the first epoch."""
     arguments = key, data, validation, state
-    # With the data as an unused argument the run is where the data is, as it is after an epoch.
-    # Otherwise `_advance` would be compiled for each of the two places.
+    # With the data as an argument, used or not, the run is where the data is, as it is after an
+    # epoch. Otherwise `_advance` would be compiled for each of the two places.
     return programs.compile_once(_start, (plan,), arguments, keep_unused=True)(*arguments)
 
 
@@ -120,8 +120,7 @@ def _start(
     network, _, optimizer, *_ = plan
     if state is None:
         state = starting_state(network, optimizer, key)
-    if plan.validated:
-        state = with_best(state)
+    state = on_task(state, data, validation, plan.batch_size)
     history = jnp.zeros((plan.epochs, len(plan.names())), jnp.float32)
     return Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 

@@ -8,13 +8,15 @@ Everything random is folded from one key: the order of epoch e and the noise of 
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
 """
 
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
-from jaxtyping import Array, Bool, Float, Int, Key, PyTree
+from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 
 from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, check_data, check_steps
@@ -28,15 +30,28 @@ from jaxnet.evaluation import (
 )
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
-from jaxnet.shuffling import shuffled
+from jaxnet.shuffling import hashed, shuffled
 
 __all__ = [
     "Best",
+    "Task",
     "TrainState",
     "initial_state",
     "make_step",
     "train",
 ]
+
+
+class Task(NamedTuple):
+    """What epochs are counted on.
+
+    Attributes:
+        fingerprint: of the data, the validation data and the batch size.
+        start: the step at which training on them began.
+    """
+
+    fingerprint: UInt32[Array, ""]
+    start: Int[Array, ""]
 
 
 class Best(NamedTuple):
@@ -48,12 +63,13 @@ class Best(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """All that changes in training; `best` only where there is validation."""
+    """All that changes in training; `best` and `task` only where there is validation."""
 
     parameters: PyTree
     optimizer_state: PyTree
     step: Int[Array, ""]
     best: Best | None = None
+    task: Task | None = None
 
 
 def initial_state(
@@ -115,7 +131,8 @@ def make_step(
             gradients, state.optimizer_state, state.parameters
         )
         parameters = optax.apply_updates(state.parameters, updates)
-        return TrainState(parameters, optimizer_state, state.step + 1, state.best), measures
+        after = TrainState(parameters, optimizer_state, state.step + 1, state.best, state.task)
+        return after, measures
 
     return step
 
@@ -231,7 +248,14 @@ def train(
         validation: further data, evaluated after every epoch; the parameters of lowest cost on it
             are kept in `state.best`.
         metrics: named functions of the form of the loss, averaged like it.
-        state: where to go on from; by default the start.
+        state: where to go on from; by default the start. If `train` or `fit` made it on the same
+            data and validation data, in batches of the same size, this run is that one continued:
+            epochs are counted on, and the best so far stays until it is beaten. Otherwise the
+            parameters, the optimizer's state and the step go on, and the best and the count of
+            epochs begin anew.
+
+    A best does not know its loss: to go on with another loss on the same data, give
+    `state._replace(best=None)`.
 
     Returns:
         The state after the last epoch, and for every epoch the "cost", averaged over its steps as
@@ -268,8 +292,7 @@ def train(
     check_run("train", network, measures, optimizer, data, validation, key, state)
     if state is None:
         state = starting_state(network, optimizer, key)
-    if validation is not None:
-        state = with_best(state)
+    state = on_task(state, data, validation, batch_size)
     epoch = make_epoch(
         network,
         loss,
@@ -327,7 +350,8 @@ def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Ar
     """How many passes over that data, in batches of that size, the state has behind it."""
     examples = len(data.inputs)
     steps = -(-examples // (batch_size or examples))
-    return jax.lax.div(state.step, jnp.full_like(state.step, steps))
+    made = state.step if state.task is None else state.step - state.task.start
+    return jax.lax.div(made, jnp.full_like(made, steps))
 
 
 def starting_state(
@@ -337,12 +361,45 @@ def starting_state(
     return initial_state(network, optimizer, key=jax.random.fold_in(key, 0))
 
 
-def with_best(state: TrainState) -> TrainState:
-    """The state, with a best that any finite cost beats where it has none."""
-    if state.best is not None:
-        return state
+def on_task(
+    state: TrainState, data: Data, validation: Data | None, batch_size: int | None
+) -> TrainState:
+    """The state to start from, without what was measured on another task.
+
+    Only a best and patience are measured on a task, so without validation there is none.
+    """
+    if validation is None:
+        return state._replace(best=None, task=None)
+    step = jnp.asarray(state.step)
+    number = fingerprint(data, validation, batch_size)
     best = Best(state.parameters, jnp.array(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32))
-    return state._replace(best=best)
+    if state.task is None:
+        return state._replace(best=best, task=Task(number, step))
+    same = state.task.fingerprint == number
+    if state.best is not None:
+        best = jax.tree.map(lambda old, new: jnp.where(same, old, new), state.best, best)
+    return state._replace(best=best, task=Task(number, jnp.where(same, state.task.start, step)))
+
+
+def fingerprint(data: Data, validation: Data, batch_size: int | None) -> UInt32[Array, ""]:
+    """A number for the data and the batch size; other data have another, but for 1 in 2**32."""
+    parts = [part for part in (*data, *validation) if part is not None]
+    kinds = [(part.shape, str(part.dtype)) for part in parts]
+    sizes = repr((kinds, data.weights is None, batch_size or len(data.inputs)))
+    number = jnp.array(zlib.crc32(sizes.encode()), jnp.uint32)
+    for part in parts:
+        number = hashed(number + _digest(part))
+    return number
+
+
+def _digest(array: Array) -> UInt32[Array, ""]:
+    """A number for the bits of an array and their order, whatever the order of summation."""
+    if array.dtype.itemsize < 4:
+        wide = jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32
+        array = array.astype(wide)
+    words = array.ravel().view(jnp.uint32)
+    places = jnp.arange(len(words), dtype=jnp.uint32) * np.uint32(0x9E3779B9)
+    return jnp.sum(hashed(words + places), dtype=jnp.uint32)
 
 
 def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:

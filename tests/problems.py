@@ -95,12 +95,20 @@ def drawn(network: Any, seed: int = 0) -> Any:
     )
 
 
+HANGS = 3600  # seconds after which a process hangs, however slow the machine is
+
+
 def run_plainly(script: str) -> str:
     """What the script prints in an interpreter of its own, without any of the tests' settings."""
     command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def raise_(error: BaseException | type[BaseException]) -> None:
+    """Raises, where a statement cannot be."""
+    raise error
 
 
 PRESS_CTRL_C = """
