@@ -8,7 +8,6 @@ Everything random is folded from one key: the order of epoch e and the noise of 
 the key and on e and t alone, so a run that is stopped and resumed is the same run.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -337,17 +336,18 @@ def check_run(
     check_measures(function, "data", network, measures, data, parameters)
     if validation is not None:
         check_measures(function, "validation", network, measures, validation, parameters)
-    if state is not None:
-        expected = jax.eval_shape(optimizer.init, parameters)
+    optimizer_state = jax.eval_shape(optimizer.init, parameters)
+    if state is None:
+        count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        state = TrainState(parameters, optimizer_state, count)
+    else:
         checks.same_tree(
             function,
             "leaves of state.optimizer_state",
             state.optimizer_state,
             "those of the optimizer",
-            expected,
+            optimizer_state,
         )
-    else:
-        state = jax.eval_shape(functools.partial(starting_state, network, optimizer), key)
     _check_step(function, make_step(network, measures["cost"], optimizer), state, data, key)
 
 

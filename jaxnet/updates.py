@@ -43,7 +43,8 @@ def compute_updates(
     def cost(trial: PyTree) -> Array:
         if _shapes(trial) != _shapes(parameters):
             raise ValueError(f"{function}: {_PARTIAL}. Received: {checks.outline(trial)}")
-        return value_fn(trial)
+        # As `optax.apply_updates` would give them: line searches make float32 of bfloat16.
+        return value_fn(jax.tree.map(lambda t, p: jnp.asarray(t, p.dtype), trial, parameters))
 
     def gradient(trial: PyTree, number: Any) -> PyTree:
         del number  # of the evaluation within this step: all are of the same batch

@@ -183,6 +183,27 @@ def test_the_cost_that_is_passed_is_the_one_that_the_step_descends_on(batch_size
     assert len(set(others)) == 3  # dropout differs from step to step
 
 
+def test_the_cost_is_that_of_parameters_in_their_own_precision():
+    """Line searches try float32 where the parameters are bfloat16."""
+    dtypes = []
+
+    def update(gradients, state, parameters, *, value, value_fn):
+        tried = jax.tree.map(lambda leaf: leaf.astype(jnp.float32), parameters)
+        dtypes.append(value_fn(tried).dtype)
+        return jax.tree.map(jnp.zeros_like, gradients), value_fn(tried) - value
+
+    def halved(key):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), jaxnet.mlp([3, 4]).init(key))
+
+    network = jaxnet.Network(init=halved, apply=jaxnet.mlp([3, 4]).apply)
+    ones = optax.GradientTransformationExtraArgs(lambda _: jnp.ones((), jnp.bfloat16), update)
+    state = jaxnet.initial_state(network, ones, key=jax.random.key(0))
+    step = jaxnet.make_step(network, LOSS, ones)
+    state, measures = step(state, (INPUTS.astype(jnp.bfloat16), LABELS))
+    assert state.optimizer_state == 0
+    assert {*dtypes} == {measures["cost"].dtype}
+
+
 def hand_written(optimizer, epochs, data, key):
     """`train` on all examples at once, as a loop of optax's."""
     state = jaxnet.training.starting_state(NETWORK, optimizer, key)
