@@ -119,15 +119,67 @@ class _One:
 def _trace(run: Run, grid: Grid) -> _One:
     try:
         return _One(run, grid)
-    except TypeError as error:
-        if not isinstance(error, jax.errors.ConcretizationTypeError) and "concrete" not in str(
-            error
-        ):
+    except Exception as error:
+        explanation = _explain(error, run, grid)
+        if explanation is None:
             raise
-        raise TypeError(
-            "sweep: expected a run that is one program for all hyperparameters, so that none may "
-            f"decide a shape or a branch. Received: {str(error).splitlines()[0]}"
-        ) from error
+        raise TypeError(explanation) from error
+
+
+def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
+    """What is wrong with a run that fails because hyperparameters are traced; else None.
+
+    Whatever the error is, tracing is to blame if the run does not fail with numbers in their place.
+    """
+    run = inspect.unwrap(run)  # within a jitted function, numbers would be traced as well
+    kinds = {
+        name: jax.ShapeDtypeStruct(shape[1:], dtype)
+        for name, (shape, dtype) in zip(grid.names, grid.types, strict=True)
+    }
+    numbers = {
+        name: np.full(kind.shape, _NUMBERS.get(kind.dtype.kind, 0.5), kind.dtype)[()]
+        for name, kind in kinds.items()
+        if not checks.is_key(kind)
+    }
+
+    def fails(*traced: str) -> bool:
+        fixed = {name: number for name, number in numbers.items() if name not in traced}
+        others = {name: kind for name, kind in kinds.items() if name not in fixed}
+        try:
+            programs.shapes(lambda others: run(**fixed, **others), others)
+        except Exception:
+            return True
+        return False
+
+    works = not fails()
+    if not works and not _is_of_tracing(error):
+        return None
+    deciding = [repr(name) for name in numbers if fails(name)] if works else []
+    which = f", as {' and '.join(deciding)} would; sweep one value at a time" if deciding else ""
+    first_line = str(error).partition("\n")[0]
+    return (
+        "sweep: expected a run that is one program for all hyperparameters, so that none may "
+        f"decide a shape or a branch or become a Python number{which}. Received: {first_line}"
+    )
+
+
+_NUMBERS = {"b": True, "i": 1, "u": 1}  # by the kind of dtype, such as most functions take
+
+
+def _is_of_tracing(error: BaseException | None) -> bool:
+    """Whether an error, or one that it came of, says that a value is traced."""
+    if error is None or isinstance(error, _OF_TRACING):
+        return error is not None
+    return _is_of_tracing(error.__cause__ or error.__context__)
+
+
+_OF_TRACING = (
+    jax.errors.ConcretizationTypeError,
+    jax.errors.NonConcreteBooleanIndexError,
+    jax.errors.TracerArrayConversionError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+)
 
 
 def _largest_result(program: Jaxpr, in_loop: bool = False) -> int:

@@ -14,7 +14,7 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -172,15 +172,20 @@ def fit(
     plan = Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
-    stretches.check(plan, key, data, validation, state)
+    functions = stretches.check(plan, key, data, validation, state)
     with contextlib.ExitStack() as stack:
         folder = None
         if checkpoint is not None:
             identity = identify(plan, data, validation, key, state)
             folder = stack.enter_context(RunFolder(checkpoint, identity, keep, save_every))
-        begin = functools.partial(_begun, plan, key, data, validation, state, folder)
+        begin = functools.partial(_begun, plan, key, data, validation, state, functions, folder)
         compile_advance = functools.partial(
-            stretches.compile_advance, plan, data=data, validation=validation, key=key
+            stretches.compile_advance,
+            plan,
+            data=data,
+            validation=validation,
+            key=key,
+            identity=functions,
         )
         find = functools.partial(
             first_failure,
@@ -206,10 +211,11 @@ def _begun(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
+    functions: Hashable,
     folder: RunFolder | None,
 ) -> tuple[Run, str]:
     """The run's start, or what is in the folder of it, and whether and why it had stopped."""
-    run = stretches.start(plan, key, data, validation, state)
+    run = stretches.start(plan, key, data, validation, state, functions)
     if not folder:
         return run, ""
     saved = folder.newest(functools.partial(_like, plan, run))

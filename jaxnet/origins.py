@@ -143,16 +143,18 @@ def _watched_step(
     losses = loss(outputs, batch.targets)
     if batch.weights is not None:
         losses = jnp.where(batch.weights == 0, 0, losses)
-    noted = []
 
-    def update(gradients: PyTree, optimizer_state: PyTree, parameters: PyTree) -> Any:
-        updates, optimizer_state = optimizer.update(gradients, optimizer_state, parameters)
-        noted.append((gradients, updates))
-        return updates, optimizer_state
+    @functools.wraps(optimizer.update)
+    def update(gradients: PyTree, before: PyTree, parameters: PyTree, **extra: Any) -> Any:
+        updates, after = optimizer.update(gradients, before, parameters, **extra)
+        return updates, (after, gradients, updates)
 
     watched = optax.GradientTransformation(optimizer.init, update)
     new, measures = make_step(network, loss, watched)(state, batch, key)
-    return Step([_sums_and_outputs(v) for v in seen], losses, measures["cost"], *noted[0], new)
+    after, gradients, updates = new.optimizer_state
+    new = new._replace(optimizer_state=after)
+    cost = measures["cost"]
+    return Step([_sums_and_outputs(v) for v in seen], losses, cost, gradients, updates, new)
 
 
 def noise_of(key: Key[Array, ""] | None, state: TrainState) -> Key[Array, ""] | None:

@@ -33,99 +33,6 @@ _MOST_PROGRAMS = 16  # kept; the one that was used longest ago goes first
 Made = TypeVar("Made")
 
 
-# Compiled programs.
-
-
-def compile_once(
-    function: Callable[..., Any],
-    static: tuple[Any, ...],
-    arguments: tuple[Any, ...],
-    *,
-    traced: Callable[..., Any] | None = None,
-    keep_unused: bool = False,
-) -> Callable[..., Any]:
-    """Compiles `function(*static, *arguments)` for arguments of these types, or finds it compiled.
-
-    It is `jax.jit` with static arguments that may hold the user's functions. `jax.jit` compares
-    those by `==`, so it does not notice an attribute or a global variable that has changed.
-
-    Args:
-        function: a function of jaxnet, which may call the functions in `static`.
-        static: whatever is not an array.
-        arguments: trees of arrays.
-        traced: a function of the same arguments that calls the functions in `static` on arrays of
-            the same types as `function` does, but takes less time to trace; by default `function`.
-        keep_unused: as for `jax.jit`.
-
-    Returns:
-        A function of `arguments`.
-    """
-    bound = functools.partial(function, *static)
-    leaves, structure = jax.tree.flatten(arguments)
-    kinds = tuple((jnp.shape(a), jnp.result_type(a), _is_weakly_typed(a)) for a in leaves)
-    call = function, structure, kinds, keep_unused, settings()
-    if (key := settled(static)) is not None:
-        return reuse((call, key), lambda: jax.jit(bound, keep_unused=keep_unused))
-    found = fingerprint(functools.partial(traced or function, *static), *arguments)
-    if found is None:
-        return jax.jit(bound, keep_unused=keep_unused)
-
-    def compile_program() -> Callable[..., Any]:
-        # Not the function itself, which may be traced to something else when JAX traces it again.
-        program = trace(bound, *arguments)
-        flat = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=keep_unused)
-        results = jax.tree.structure(program.out_info)
-        return lambda *args: jax.tree.unflatten(results, flat(*jax.tree.leaves(args)))
-
-    return reuse((call, _settled_parts(static), found), compile_program)
-
-
-def reuse(key: Hashable, make: Callable[[], Made]) -> Made:
-    """What was made for an equal key, or what is made now."""
-    made: Made = _made(_Key(key, make))
-    return made
-
-
-def clear_caches() -> None:
-    """Frees the compiled programs that jaxnet keeps, and the constants that they hold.
-
-    jaxnet keeps the last 16, so that a call with the same functions and shapes compiles nothing.
-    JAX has caches of its own, which `jax.clear_caches` frees.
-
-    >>> clear_caches()
-    """
-    _made.cache_clear()
-
-
-class _Key:
-    """What a program is found by, and how it is made where it is not found."""
-
-    def __init__(self, key: Hashable, make: Callable[[], Any]) -> None:
-        self.key, self.make = key, make
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Key) and self.key == other.key
-
-
-@functools.lru_cache(maxsize=_MOST_PROGRAMS)
-def _made(key: _Key) -> Any:
-    made = key.make()
-    del key.make  # which holds the arguments
-    return made
-
-
-def settings() -> tuple[Hashable, ...]:
-    """The values of all of JAX's settings."""
-    return tuple(jax.config.values.values())
-
-
-def _is_weakly_typed(value: Any) -> bool:
-    return isinstance(value, (int, float, complex)) or getattr(value, "weak_type", False)
-
-
 # Traced programs.
 
 
@@ -338,6 +245,111 @@ def _array(array: Any) -> str:
 
 def _digest(text: str | np.ndarray) -> str:
     return hashlib.sha256(text.encode() if isinstance(text, str) else text.data).hexdigest()
+
+
+# Compiled programs.
+
+
+def compile_once(
+    function: Callable[..., Any],
+    static: tuple[Any, ...],
+    arguments: tuple[Any, ...],
+    *,
+    identity: Hashable = None,
+    keep_unused: bool = False,
+) -> Callable[..., Any]:
+    """Compiles `function(*static, *arguments)` for arguments of these types, or finds it compiled.
+
+    It is `jax.jit` with static arguments that may hold the user's functions. `jax.jit` compares
+    those by `==`, so it does not notice an attribute or a global variable that has changed.
+
+    Args:
+        function: a function of jaxnet, which may call the functions in `static`.
+        static: whatever is not an array.
+        arguments: trees of arrays.
+        identity: what `identify` returned for a function that calls those in `static` as `function`
+            does; by default it is found for `function`.
+        keep_unused: as for `jax.jit`.
+
+    Returns:
+        A function of `arguments`.
+    """
+    bound = functools.partial(function, *static)
+    leaves, structure = jax.tree.flatten(arguments)
+    kinds = tuple((jnp.shape(a), jnp.result_type(a), _is_weakly_typed(a)) for a in leaves)
+    call = function, structure, kinds, keep_unused, settings()
+    if identity is None:
+        identity = identify(function, static, arguments)
+    if identity is None:
+        return jax.jit(bound, keep_unused=keep_unused)
+    if not isinstance(identity, Fingerprint):
+        return reuse((call, identity), lambda: jax.jit(bound, keep_unused=keep_unused))
+
+    def compile_program() -> Callable[..., Any]:
+        # Not the function itself, which may be traced to something else when JAX traces it again.
+        program = trace(bound, *arguments)
+        flat = jax.jit(jaxpr_as_fun(program.jaxpr), keep_unused=keep_unused)
+        results = jax.tree.structure(program.out_info)
+        return lambda *args: jax.tree.unflatten(results, flat(*jax.tree.leaves(args)))
+
+    return reuse((call, identity, _settled_parts(static)), compile_program)
+
+
+def identify(
+    function: Callable[..., Any], static: tuple[Any, ...], arguments: tuple[Any, ...]
+) -> Hashable:
+    """A key for what `function(*static, *arguments)` computes, if that can be told.
+
+    It is that of `settled`, or else the fingerprint of the program.
+    """
+    key = settled(static)
+    return fingerprint(functools.partial(function, *static), *arguments) if key is None else key
+
+
+def reuse(key: Hashable, make: Callable[[], Made]) -> Made:
+    """What was made for an equal key, or what is made now."""
+    made: Made = _made(_Key(key, make))
+    return made
+
+
+def clear_caches() -> None:
+    """Frees the compiled programs that jaxnet keeps, and the constants that they hold.
+
+    jaxnet keeps the last 16, so that a call with the same functions and shapes compiles nothing.
+    JAX has caches of its own, which `jax.clear_caches` frees.
+
+    >>> clear_caches()
+    """
+    _made.cache_clear()
+
+
+class _Key:
+    """What a program is found by, and how it is made where it is not found."""
+
+    def __init__(self, key: Hashable, make: Callable[[], Any]) -> None:
+        self.key, self.make = key, make
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Key) and self.key == other.key
+
+
+@functools.lru_cache(maxsize=_MOST_PROGRAMS)
+def _made(key: _Key) -> Any:
+    made = key.make()
+    del key.make  # which holds the arguments
+    return made
+
+
+def settings() -> tuple[Hashable, ...]:
+    """The values of all of JAX's settings."""
+    return tuple(jax.config.values.values())
+
+
+def _is_weakly_typed(value: Any) -> bool:
+    return isinstance(value, (int, float, complex)) or getattr(value, "weak_type", False)
 
 
 # Functions that cannot have changed.

@@ -4,9 +4,10 @@ What a run is between two stretches is a `Run`, arrays alone, so that it can be 
 and gone on with from any of its ends to the same bits.
 """
 
+import contextlib
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -72,24 +73,26 @@ def check(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
-) -> None:
-    """Traces the network and its measures on the data.
+) -> Hashable:
+    """Traces the network, its measures and a step on the data; what has passed before, not again.
 
-    Functions that cannot have changed are not traced again on what has passed before.
+    Returns:
+        The identity of what the run calls the plan's functions for, as `compile_once` takes it.
     """
-    functions = programs.settled(plan)
-    types = checks.types((data, validation, state))
+    identity = None
+    with contextlib.suppress(Exception):  # the checks below say what is wrong
+        identity = programs.identify(_sample, (plan,), (key, data, validation, state))
     targets = [part.targets for part in (data, validation) if part is not None]
     values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = functions, programs.settings(), types, values
-    if functions is not None and call in _passed:
-        return
-    network, loss, optimizer, _, metrics, *_ = plan
-    measures = named_measures("fit", loss, metrics)
-    check_run("fit", network, measures, optimizer, data, validation, key, state)
-    if len(_passed) >= _REMEMBERED:
-        _passed.clear()
-    _passed.add(call)
+    call = identity, programs.settings(), checks.types((data, validation, state)), values
+    if identity is None or call not in _passed:
+        network, loss, optimizer, _, metrics, *_ = plan
+        measures = named_measures("fit", loss, metrics)
+        check_run("fit", network, measures, optimizer, data, validation, key, state)
+        if len(_passed) >= _REMEMBERED:
+            _passed.clear()
+        _passed.add(call)
+    return identity
 
 
 _passed: set[Any] = set()
@@ -102,12 +105,14 @@ def start(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
+    identity: Hashable,
 ) -> Run:
-    """The run before the first epoch."""
+    """The run before the first epoch; the identity is that which `check` returned."""
     arguments = key, data, validation, state
     # With the data as an argument, used or not, the run is where the data is, as it is after an
     # epoch. Otherwise `_advance` would be compiled for each of the two places.
-    return programs.compile_once(_start, (plan,), arguments, keep_unused=True)(*arguments)
+    program = programs.compile_once(_start, (plan,), arguments, identity=identity, keep_unused=True)
+    return program(*arguments)
 
 
 def _start(
@@ -126,11 +131,16 @@ def _start(
 
 
 def compile_advance(
-    plan: Plan, run: Run, data: Data, validation: Data | None, key: Key[Array, ""]
+    plan: Plan,
+    run: Run,
+    data: Data,
+    validation: Data | None,
+    key: Key[Array, ""],
+    identity: Hashable,
 ) -> Callable[[Run, int], Run]:
     """Makes `advance(run, until)`, which goes on until so many epochs are done or patience ends."""
     arguments = run, 0, data, validation, key
-    program = programs.compile_once(_advance, (plan,), arguments, traced=_sample)
+    program = programs.compile_once(_advance, (plan,), arguments, identity=identity)
     return lambda run, until: program(run, until, data, validation, key)
 
 
@@ -168,22 +178,21 @@ def _advance(
 
 def _sample(
     plan: Plan,
-    run: Run,
-    until: ArrayLike,
+    key: Key[Array, ""],
     data: Data,
     validation: Data | None,
-    key: Key[Array, ""],
-) -> tuple[TrainState, dict[str, Array], dict[str, Array] | None]:
-    """A step and an evaluation: every call that `_advance` makes of the user's functions."""
-    del until
+    state: TrainState | None,
+) -> tuple[TrainState, list[Array]]:
+    """The start, a step and an evaluation: every call that a run makes of the user's functions."""
     network, loss, optimizer, _, metrics, *_ = plan
+    begun = _start(plan, key, data, validation, state).state
     batch, noise_key = _first_batch(plan, data, key)
-    state, measures = make_step(network, loss, optimizer, metrics)(run.state, batch, noise_key)
-    held_out = None
+    state, measures = make_step(network, loss, optimizer, metrics)(begun, batch, noise_key)
     if validation is not None:
         named = named_measures("fit", loss, metrics)
         held_out = evaluate(network, state.parameters, validation, named)
-    return state, measures, held_out
+        measures |= {f"validation_{name}": value for name, value in held_out.items()}
+    return state, [measures[name] for name in plan.names()]
 
 
 def _first_batch(plan: Plan, data: Data, key: Key[Array, ""]) -> tuple[Data, Key[Array, ""]]:
@@ -202,7 +211,7 @@ def fingerprints(
     validation: Data | None,
     state: TrainState | None,
 ) -> dict[str, programs.Fingerprint]:
-    """The programs of a run by what they compute; the optimizer's contains the others but one."""
+    """The programs of a run by what they compute; the optimizer's contains the others."""
     network, loss, _, _, metrics, *_ = plan
 
     def apply(parameters: PyTree, data: Data, key: Key[Array, ""]) -> Array:
@@ -219,7 +228,7 @@ def fingerprints(
         name: programs.trace(functools.partial(measure, each), applied.out_info, data, key)
         for name, each in {"loss": loss, **_labelled(metrics)}.items()
     }
-    step = programs.trace(functools.partial(_sample, plan), run, 0, data, validation, key)
+    step = programs.trace(functools.partial(_sample, plan), key, data, validation, state)
     traced = {"network": applied, **measured, "initial state": begun, "optimizer": step}
     return {
         name: programs.fingerprint_of(found.jaxpr.jaxpr, found.jaxpr.consts)

@@ -147,7 +147,8 @@ def sweep(
     Raises:
         TypeError, ValueError: a grid that is empty, unequal when zipped, or has a name that `run`
             does not take or lacks one that it needs; values that are no finite numbers or keys; a
-            hyperparameter that decides a shape or a branch, so that not all runs are one program.
+            hyperparameter that decides a shape or a branch, such as `batch_size` or `epochs`, so
+            that not all runs are one program. What else `run` raises is raised as it is.
 
     >>> from jaxnet import mlp, sgd, squared_error, train
     >>> x = jnp.linspace(-1.0, 1.0, 32)[:, None]

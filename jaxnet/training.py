@@ -31,6 +31,7 @@ from jaxnet.evaluation import (
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
 from jaxnet.shuffling import hashed, shuffled
+from jaxnet.updates import compute_updates
 
 __all__ = [
     "Best",
@@ -95,8 +96,18 @@ def make_step(
     steps, is folded with the step's number for what is random in the network; without it nothing
     is.
 
+    Optimizers that need more than gradients get it by name, as in optax's own loops: the cost
+    (`value`), its gradient (`grad`), and the cost and its gradient as functions of the parameters
+    (`value_fn`, `obj_fn`, `grad_fn`), all of the same batch, weights and dropout. So
+    `optax.lbfgs`, `optax.polyak_sgd`, line searches and `optax.contrib.reduce_on_plateau` work
+    here, in `train`, in `fit` and in `sweep`. The cost is that of a batch, not of the validation
+    data. Those that evaluate it see all parameters, so they cannot be masked or partitioned.
+    `optax.lookahead`, which moves pairs of parameters, is refused.
+
     Raises, when the step is traced:
-        ValueError: the loss or a metric does not return one value per example.
+        ValueError: the loss or a metric does not return one value per example; the updates are not
+            shaped like the parameters.
+        TypeError: an optimizer that needs what a step does not have.
 
     >>> from jaxnet import gradient_descent, mlp, squared_error
     >>> network, optimizer = mlp([1, 1]), gradient_descent(0.1)
@@ -127,8 +138,20 @@ def make_step(
         data = check_data("step", "batch", batch)
         noise = None if key is None else jax.random.fold_in(key, state.step)
         gradients, measures = jax.grad(cost, has_aux=True)(state.parameters, data, noise)
-        updates, optimizer_state = optimizer.update(
-            gradients, state.optimizer_state, state.parameters
+
+        def value_fn(parameters: PyTree) -> Array:
+            again = None if noise is None else jax.random.clone(noise)  # the same, on purpose
+            value: Array = cost(parameters, data, again)[0]
+            return value
+
+        updates, optimizer_state = compute_updates(
+            "step",
+            optimizer,
+            gradients,
+            state.optimizer_state,
+            state.parameters,
+            value=measures["cost"],
+            value_fn=value_fn,
         )
         parameters = optax.apply_updates(state.parameters, updates)
         after = TrainState(parameters, optimizer_state, state.step + 1, state.best, state.task)
@@ -238,7 +261,8 @@ def train(
     Args:
         network: any `Network`.
         loss: `loss(outputs, targets) -> [batch]`, such as `softmax_cross_entropy`.
-        optimizer: jaxnet's or optax's.
+        optimizer: jaxnet's or optax's, also one that needs the cost, as `make_step` describes. Its
+            state must keep its structure, shapes and dtypes from step to step.
         data: `(inputs, targets)` or `(inputs, targets, weights)`; inputs `[examples, ...]`, weights
             `[examples]`, not negative.
         key: of everything random: initial parameters, order of the examples, dropout.
@@ -330,20 +354,43 @@ def check_run(
     key: Key[Array, ""],
     state: TrainState | None,
 ) -> None:
-    """Traces the network and its measures on the data, and sees that the state is for them."""
+    """Traces the network, its measures and a step, and sees that the state is for them."""
     parameters = programs.shapes(network.init, key) if state is None else state.parameters
     check_measures(function, "data", network, measures, data, parameters)
     if validation is not None:
         check_measures(function, "validation", network, measures, validation, parameters)
-    if state is not None:
-        expected = programs.shapes(optimizer.init, parameters)
+    optimizer_state = programs.shapes(optimizer.init, parameters)
+    if state is None:
+        count: Any = jax.ShapeDtypeStruct((), jnp.int32)
+        state = TrainState(parameters, optimizer_state, count)
+    else:
         checks.same_tree(
             function,
             "leaves of state.optimizer_state",
             state.optimizer_state,
             "those of the optimizer",
-            expected,
+            optimizer_state,
         )
+    _check_step(function, make_step(network, measures["cost"], optimizer), state, data, key)
+
+
+def _check_step(
+    function: str, step: Callable[..., Any], state: TrainState, data: Data, key: Key[Array, ""]
+) -> None:
+    """Traces a step, and sees that another can follow: one program makes them all."""
+    try:
+        after, _ = programs.shapes(step, state, data, key)
+    except (TypeError, ValueError) as error:
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        first_lines = "\n".join(str(error).splitlines()[:3])
+        raise kind(f"{function}: {first_lines.removeprefix('step: ')}") from error
+    checks.same_tree(
+        function,
+        "leaves of the optimizer's state after a step",
+        after.optimizer_state,
+        "those before it",
+        state.optimizer_state,
+    )
 
 
 def epochs_done(state: TrainState, data: Data, batch_size: int | None) -> Int[Array, ""]:

@@ -202,6 +202,85 @@ def sized(n):
     return jnp.zeros(n)
 
 
+def trained(network=NETWORK, optimizer=None, **changes):
+    options = {"key": jax.random.key(0), "epochs": 2, "batch_size": 8} | changes
+    optimizer = jaxnet.sgd(0.1) if optimizer is None else optimizer
+    arguments = (network, jaxnet.squared_error, optimizer, (X, X**2))
+    return jaxnet.train(*arguments, **options)[1]["cost"]
+
+
+DECIDING = {
+    "batch_size": lambda batch_size, rate: trained(
+        optimizer=jaxnet.sgd(rate), batch_size=batch_size
+    ),
+    "epochs": lambda epochs, rate: trained(optimizer=jaxnet.sgd(rate), epochs=epochs),
+    "jitted": jax.jit(lambda jitted, rate: trained(epochs=jitted) * rate),
+    "width": lambda width, rate: trained(jaxnet.mlp([1, width, 1])) * rate,
+    "nesterov": lambda nesterov, rate: trained(
+        optimizer=jaxnet.sgd(rate, momentum=0.9, nesterov=nesterov > 0)
+    ),
+    "length": lambda length, rate: sum(rate * i for i in range(length)),
+    "item": lambda item, rate: [rate, -rate][item],
+    "name": lambda name, rate: {1: rate, 2: -rate}[name],
+    "converted": lambda converted, rate: rate * float(converted),
+    "of_numpy": lambda of_numpy, rate: rate * np.sqrt(of_numpy),
+    "printed": lambda printed, rate: rate * len(f"{printed:3d}"),
+}
+
+
+@pytest.mark.parametrize("name", DECIDING)
+def test_a_hyperparameter_that_must_be_known_is_named(name):
+    """Whoever complains: JAX, NumPy, Python or a check of ours."""
+    words = [
+        "sweep: expected a run that is one program",
+        f"a branch or become a Python number, as {name!r} would",
+    ]
+    with problems.refused(TypeError, *words) as caught:
+        jaxnet.sweep(DECIDING[name], {name: [1, 2], "rate": [0.1, 0.2]})
+    assert "'rate'" not in str(caught.value)
+    assert caught.value.__cause__ is not None
+
+
+def test_all_that_must_be_known_are_named():
+    def run(epochs, batch_size):
+        return trained(epochs=epochs, batch_size=batch_size)
+
+    with problems.refused(TypeError, "as 'epochs' and 'batch_size' would"):
+        jaxnet.sweep(run, {"epochs": [1, 2], "batch_size": [8, 16]})
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        lambda a: jnp.ones(()) if jnp.log(a) > 0 else jnp.zeros(()),
+        lambda a: float(trained(optimizer=jaxnet.sgd(a))[-1]),
+        lambda a: jnp.arange(4.0)[jnp.arange(4.0) < a],
+    ],
+)
+def test_what_is_computed_of_hyperparameters_must_not_be_known_either(run):
+    with problems.refused(TypeError, "sweep: expected a run that is one program", "Received: A"):
+        jaxnet.sweep(run, {"a": [1.0, 2.0]})
+
+
+class OwnError(TypeError):
+    pass
+
+
+def test_other_errors_of_a_run_are_left_as_they_are():
+    error = OwnError("not a concrete reason")
+
+    def fails(a):
+        raise error
+
+    with pytest.raises(OwnError) as caught:
+        jaxnet.sweep(fails, {"a": [1.0, 2.0]})
+    assert caught.value is error
+    with problems.refused(TypeError, "train: expected an integer for batch_size. Received: float"):
+        jaxnet.sweep(lambda a: trained(batch_size=2.5), {"a": [1.0, 2.0]})
+    with problems.refused(TypeError, "sweep: expected arrays in the results of run"):
+        jaxnet.sweep(lambda a: "a", {"a": [1.0, 2.0]})
+
+
 @pytest.mark.parametrize(
     ("call", "error", "words"),
     [

@@ -14,6 +14,8 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
+import optax.contrib
 import pandas
 import problems
 import pytest
@@ -58,6 +60,8 @@ WEIGHTS, BIASES = LAYER_PARAMETERS
 NORM_PARAMETERS = NORM.init(KEY)
 TURNED_WEIGHTS = WEIGHTS.T
 STATE = jaxnet.initial_state(NETWORK, ADAM, key=jax.random.key(0))
+LOOKAHEAD = optax.lookahead(optax.adam(0.1), 2, 0.5)
+LOOKAHEAD_STATE = jaxnet.initial_state(NETWORK, LOOKAHEAD, key=jax.random.key(0))
 RUN = jaxnet.Fit(PARAMETERS, {"cost": np.ones(1)}, STATE, "finished")
 
 TREE = {"b": jnp.ones(3), "w": jnp.ones((2, 3))}
@@ -82,6 +86,9 @@ class Torch:
 
     def __repr__(self):
         return "Adam(\n    lr: 0.001\n)"
+
+
+MATRICES = jax.tree.map(lambda leaf: leaf.ndim > 1, PARAMETERS)
 
 
 def power(a, b=1.0):
@@ -671,6 +678,9 @@ Received: [3]
 TypeError: step: expected one key made by jax.random.key(seed). Received: int 0
 >>> STEP(STATE, BATCH, RAW_KEY)
 TypeError: step: expected one key made by jax.random.key(seed). Received: uint32[2]
+>>> jax.eval_shape(make_step(NETWORK, softmax_cross_entropy, LOOKAHEAD), LOOKAHEAD_STATE, BATCH)
+TypeError: step: expected an optimizer of one tree of parameters.
+Received: optax.lookahead, which moves two...
 >>> initial_state(NETWORK, "adam", key=KEY)
 TypeError: initial_state: expected the optimizer as a pair of pure functions (init, update), such as
 an optax GradientTransformation.
@@ -688,6 +698,23 @@ TypeError: train: expected network of type Network. Received: str 'mlp'
 TypeError: train: expected the optimizer as a pair of pure functions (init, update), such as an
 optax GradientTransformation.
 Received: function <function adam...
+>>> train(optimizer=LOOKAHEAD)
+TypeError: train: expected an optimizer of one tree of parameters.
+Received: optax.lookahead, which moves two...
+>>> train(optimizer=optax.masked(optax.lbfgs(), MATRICES))
+TypeError: train: expected an optimizer that evaluates the cost at all of the network's parameters,
+not one that is masked, partitioned or flattened.
+Received: pytree structure error...
+>>> train(optimizer=optax.contrib.split_real_and_imaginary(optax.polyak_sgd()))
+TypeError: train: expected an optimizer that takes by name what it needs of value, grad, value_fn,
+obj_fn, grad_fn, and needs nothing else.
+Received: scale_by_polyak...missing 1 required keyword-only argument: 'value'
+>>> train(optimizer=optax.stateless(lambda gradients, _: jax.tree.map(jnp.sum, gradients)))
+ValueError: train: expected updates of the parameters' structure and shapes, (DenseParameters(...
+Received: (DenseParameters(weights=float32[], biases=float32[]), ...
+>>> train(optimizer=optax.chain(ADAM, optax.monitor({"norm": optax.tree.norm})))
+ValueError: train: expected leaves of the optimizer's state after a step that match those before it,
+but '1/measurements/norm' is not expected. Expected: ... Received: ...
 >>> train(loss=None)
 TypeError: train: expected a function for loss. Received: NoneType None
 >>> train(key=None)
@@ -786,6 +813,9 @@ Received: float 0.01
 TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
 GradientTransformation.
 Received: Torch Adam( lr: 0.001 ), which keeps its state to itself
+>>> fit(optimizer=LOOKAHEAD)
+TypeError: fit: expected an optimizer of one tree of parameters.
+Received: optax.lookahead, which moves two...
 >>> fit(loss="mse")
 TypeError: fit: expected a function for loss. Received: str 'mse'
 >>> fit(loss=ADAM, optimizer=softmax_cross_entropy)
@@ -1010,12 +1040,21 @@ TypeError: sweep: expected a number for memory. Received: str '4 GB'
 TypeError: sweep: expected True or False for progress. Received: int 3
 >>> jaxnet.sweep(lambda a: a if a > 1 else -a, {"a": [1.0]})
 TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch.
+decide a shape or a branch or become a Python number, as 'a' would; sweep one value at a time.
 Received: Attempted boolean conversion...
 >>> jaxnet.sweep(lambda size: jnp.zeros(size), {"size": [1, 2]})
 TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch.
+decide a shape or a branch or become a Python number, as 'size' would; sweep one value at a time.
 Received: Shapes must be 1D sequences of concrete values...
+>>> jaxnet.sweep(lambda batch_size: train(batch_size=batch_size), {"batch_size": [2, 3]})
+TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
+decide a shape or a branch or become a Python number, as 'batch_size' would; sweep one value at a
+time.
+Received: train: expected an integer for batch_size. Received: int32[]
+>>> jaxnet.sweep(lambda size: mlp([3, size, 4]).init(KEY), {"size": [2, 3]})
+TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
+decide a shape or a branch or become a Python number, as 'size' would; sweep one value at a time.
+Received: dense: expected an integer for outputs. Received: int32[]
 >>> jaxnet.sweep(lambda a: {"a": "done"}, {"a": [1.0]})
 TypeError: sweep: expected arrays in the results of run. Received: str 'done' at 'a'
 >>> jaxnet.sweep(lambda seed: train(key=seed), {"seed": [0, 1]})
