@@ -27,10 +27,10 @@ from jaxnet import checks, stretches
 from jaxnet.data import Data, DataLike, check_data, check_steps, check_values
 from jaxnet.evaluation import Measure
 from jaxnet.failures import Failure, first_failure
-from jaxnet.identity import identify
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts, warn
 from jaxnet.resuming import CheckpointWarning, Every, RunFolder, Saved
+from jaxnet.run_identity import identify
 from jaxnet.stretches import History, Plan, Run
 from jaxnet.training import TrainState, check_arguments
 

@@ -343,9 +343,9 @@ def _made(key: _Key) -> Any:
     return made
 
 
-def settings() -> tuple[Hashable, ...]:
-    """The values of all of JAX's settings."""
-    return tuple(jax.config.values.values())
+def settings() -> str:
+    """All of JAX's settings."""
+    return repr(jax.config.values)
 
 
 def _is_weakly_typed(value: Any) -> bool:
@@ -408,7 +408,8 @@ def _settled(value: Any, within: tuple[int, ...]) -> Hashable:
     if type(value) is functools.partial:
         return functools.partial, each(value.func, value.args, value.keywords)
     if type(value) is types.FunctionType and _reads_package(value):
-        return value.__code__, each(contents(value), value.__defaults__, value.__kwdefaults__)
+        held = each(contents(value), value.__defaults__, value.__kwdefaults__)
+        return value.__code__, value.__globals__["__name__"], held
     if _is_global_of_package(value):  # such as jax.nn.relu, which jax.jit made
         return Same(value)
     if type(value) in (jax.custom_jvp, jax.custom_vjp):

@@ -25,8 +25,8 @@ from jaxtyping import PyTree
 
 from jaxnet.checkpoints import DamagedFileError, load, load_metadata, save
 from jaxnet.files import opened
-from jaxnet.identity import Identity, differ, environment_changed
 from jaxnet.progress import tell, warn
+from jaxnet.run_identity import Identity, differ, environment_changed
 
 try:
     import fcntl

@@ -20,8 +20,8 @@ import problems
 import pytest
 
 import jaxnet
-from jaxnet.identity import environment
 from jaxnet.resuming import RunFolder, Saved
+from jaxnet.run_identity import environment
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(50, 3)).astype(np.float32)

@@ -22,7 +22,7 @@ import pytest
 import sklearn.preprocessing
 
 import jaxnet
-from jaxnet import identity, stretches
+from jaxnet import run_identity, stretches
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
 Y = X[:, :1] ** 2
@@ -37,12 +37,14 @@ def identify(network=None, loss=jaxnet.squared_error, optimizer=None, **options)
     validation = validation and jaxnet.Data(*map(jnp.asarray, validation))
     sizes = options.get("batch_size", 4), options.get("metrics"), options.get("patience")
     plan = stretches.Plan(network, loss, optimizer, *sizes, validation is not None, 5)
-    found = identity.identify(plan, data, validation, options.get("key", KEY), options.get("state"))
+    found = run_identity.identify(
+        plan, data, validation, options.get("key", KEY), options.get("state")
+    )
     return json.loads(json.dumps(found))  # as it comes out of a file
 
 
 def differ(first, second):
-    return identity.differ(identify(**first), identify(**second))
+    return run_identity.differ(identify(**first), identify(**second))
 
 
 # Other runs.
@@ -252,8 +254,8 @@ NAMED = ("learning_rate", "batch_size", "patience", "data/", "validation", "key"
 def test_another_run_is_told_apart_and_the_same_is_not(name):
     with jax.numpy_dtype_promotion("standard"):
         first, second = (identify(**options) for options in PAIRS[name])
-        assert identity.differ(first, identify(**PAIRS[name][0])) is None
-    found = identity.differ(first, second)
+        assert run_identity.differ(first, identify(**PAIRS[name][0])) is None
+    found = run_identity.differ(first, second)
     assert found
     if name.startswith(NAMED):
         assert name in found
@@ -273,7 +275,7 @@ SETTINGS = {
 def test_a_setting_that_changes_numbers_is_another_run(name):
     before = identify()
     with SETTINGS[name]():
-        assert f"settings/{name} was" in identity.differ(before, identify())
+        assert f"settings/{name} was" in run_identity.differ(before, identify())
 
 
 # Other words for the same run.
