@@ -28,7 +28,8 @@ jaxtyping.install_import_hook(MODULES, "conftest.typechecked")
 # It is ignored in what a script runs in the background, and by the processes that this starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-hypothesis.settings.register_profile("untimed", deadline=None)
+SLOW = [hypothesis.HealthCheck.too_slow]
+hypothesis.settings.register_profile("untimed", deadline=None, suppress_health_check=SLOW)
 hypothesis.settings.load_profile("untimed")
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")

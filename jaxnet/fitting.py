@@ -125,7 +125,8 @@ def fit(
     folder, and then ends the program.
 
     If a checkpoint cannot be written while the run goes on, that is printed, the last one stays,
-    and the next is tried at its time; if the last cannot, there is a `CheckpointWarning`.
+    and the next is tried at its time; if the last cannot, there is a `CheckpointWarning`. What
+    cannot be printed, since standard error is closed or its disk full, is left out.
 
     Raises:
         TypeError, ValueError: arguments that do not fit, found before anything is compiled: also

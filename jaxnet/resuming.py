@@ -94,9 +94,7 @@ class RunFolder:
             raise _refusal(error, path) from None
         _in_use.add(self)
         self._writer = ThreadPoolExecutor(1)
-        for name in filter(
-            _UNFINISHED.fullmatch, os.listdir(self.path)
-        ):  # by a run that was killed
+        for name in filter(_UNFINISHED.fullmatch, os.listdir(self.path)):  # a run was killed
             with contextlib.suppress(OSError):
                 (self.path / name).unlink()
 

@@ -112,13 +112,13 @@ def raise_(error: BaseException | type[BaseException]) -> None:
 
 
 PRESS_CTRL_C = """
-import os, signal, threading, time
-def press_ctrl_c(seconds):
-    '''That long after the call has begun to listen for it.'''
-    def press():
-        while signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            time.sleep(0.01)
-        time.sleep(seconds)
+import os, signal, threading
+first = threading.Lock()
+def press_ctrl_c():
+    '''The first time that a compiled program gets here.'''
+    if first.acquire(blocking=False):
         os.kill(os.getpid(), signal.SIGINT)
-    threading.Thread(target=press).start()
 """
+
+QUIET = {"TF_CPP_MIN_LOG_LEVEL": "3"}
+"""In the environment of a program: XLA does not say there that compiling takes long."""

@@ -37,7 +37,7 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     with replaced(tmp_path / "file") as file:
         file.write(b"new")
         (other,) = set(os.listdir(tmp_path)) - {"file"}
-        assert other.startswith(".")
+        assert other.startswith(".file.") and other.endswith(".unfinished")
         assert (tmp_path / "file").read_bytes() == b"old"
     assert contents(tmp_path) == {"file": b"new"}
 

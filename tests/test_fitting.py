@@ -283,8 +283,10 @@ def test_ctrl_c_in_a_real_process():
     script = """
 import jax, jaxnet, numpy as np
 data = np.ones((2000, 50), np.float32), np.zeros(2000, np.int32)
-arguments = jaxnet.mlp([50, 200, 3]), jaxnet.softmax_cross_entropy, jaxnet.adam(1e-3), data
-press_ctrl_c(3)
+def loss(outputs, labels):
+    jax.debug.callback(press_ctrl_c)
+    return jaxnet.softmax_cross_entropy(outputs, labels)
+arguments = jaxnet.mlp([50, 200, 3]), loss, jaxnet.adam(1e-3), data
 run = jaxnet.fit(*arguments, key=jax.random.key(0), epochs=10**6, batch_size=10)
 print(run.stopped, len(run.history["cost"]) > 0, bool(np.isfinite(run.parameters[0].biases).all()))
 """

@@ -159,12 +159,8 @@ again = fit("whole")
 print(again.stopped, again.history["cost"].tobytes() == whole.history["cost"].tobytes())
 press = lambda *_: os.kill(os.getpid(), signal.SIGINT)
 print(len(fit("pressed", on_epoch=press).history["cost"]))
-pressed = []
-def press_once():
-    if not pressed:
-        pressed.append(press())
 def pressing(a):
-    jax.debug.callback(press_once)
+    jax.debug.callback(press_ctrl_c)
     return a
 print(jaxnet.sweep(pressing, {"a": np.ones(1)}).done.all())
 print("to the end", flush=True)
@@ -189,7 +185,14 @@ def test_a_program_ends_as_with_a_standard_error(how, redirected, tmp_path):
     reads, writes = os.pipe()
     if how == "a broken pipe":
         os.close(reads)
-    command = [f'exec "$0" "$@" {redirected}', sys.executable, "-c", SCRIPT, str(tmp_path), how]
+    command = [
+        f'exec "$0" "$@" {redirected}',
+        sys.executable,
+        "-c",
+        problems.PRESS_CTRL_C + SCRIPT,
+        str(tmp_path),
+        how,
+    ]
     done = subprocess.run(
         ["sh", "-c", *command],
         stdout=subprocess.PIPE,

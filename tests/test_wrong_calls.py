@@ -591,7 +591,7 @@ TypeError: predict: expected a function for network.init. Received: NoneType Non
 TypeError: predict: expected arrays in parameters. Received: str 'finished' at 'stopped'
 >>> predict(parameters=STATE)
 ValueError: serial(dense(3, 8, relu), dense(8, 4, identity)): expected the parameters of 2 layers.
-Received: 4
+Received: 5
 >>> predict(parameters=OTHERS)
 ValueError: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
 Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
