@@ -60,13 +60,18 @@ def check_data(function: str, name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
-def check_steps(function: str, epochs: int, batch_size: int | None, data: Data) -> None:
-    """A batch of at least 1 example and at most all; no more steps than an int32 can count."""
+def check_steps(
+    function: str, epochs: int, batch_size: int | None, data: Data
+) -> tuple[int, int | None]:
+    """A batch of at least 1 example and at most all; no more steps than an int32 can count.
+
+    The two numbers come back as Python's.
+    """
     examples = len(data.inputs)
     if batch_size is not None:
-        checks.whole_number(function, "batch_size", batch_size, 1, examples)
+        batch_size = checks.whole_number(function, "batch_size", batch_size, 1, examples)
     steps = -(-examples // (batch_size or examples))
-    checks.whole_number(function, "epochs", epochs, 1, (2**31 - 1) // steps)
+    return checks.whole_number(function, "epochs", epochs, 1, (2**31 - 1) // steps), batch_size
 
 
 def check_values(function: str, name: str, data: Data) -> None:

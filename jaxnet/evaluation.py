@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet import checks
 from jaxnet.data import Data, DataLike, as_array, check_data
-from jaxnet.losses import weighted_mean
+from jaxnet.floats import widened
+from jaxnet.losses import relative_weights, weighted_mean
 from jaxnet.networks import Network, check_network
 from jaxnet.statics import Static
 
@@ -47,7 +48,7 @@ def evaluate(
     check_network("evaluate", network)
     checks.arrays("evaluate", "parameters", parameters)
     data = check_data("evaluate", "data", data)
-    checks.whole_number("evaluate", "batch_size", batch_size, 1)
+    batch_size = checks.whole_number("evaluate", "batch_size", batch_size, 1)
     check_names("evaluate", "measures", measures)
     check_measures("evaluate", "data", network, measures, data, parameters)
     return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
@@ -63,7 +64,7 @@ def _evaluate(
         means = batch_means(measures, network.apply(parameters, batch.inputs), batch)
         return means, total_weight(batch)
 
-    examples = len(data.inputs)
+    data, examples = with_relative_weights(data), len(data.inputs)
     if examples <= batch_size:
         return one_batch(data)[0]
     if data.weights is None:
@@ -94,7 +95,7 @@ def predict(
     """
     check_network("predict", network)
     checks.arrays("predict", "parameters", parameters)
-    checks.whole_number("predict", "batch_size", batch_size, 1)
+    batch_size = checks.whole_number("predict", "batch_size", batch_size, 1)
     inputs = as_array("predict", "inputs", inputs)
     if inputs.ndim < 2:
         raise ValueError(
@@ -183,6 +184,16 @@ def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) ->
             f"Received: {list(values.shape)}"
         )
     return values
+
+
+def with_relative_weights(data: Data) -> Data:
+    """The data with weights of which any number have a finite sum: none is above 4."""
+    if data.weights is None:
+        return data
+    weights = data.weights
+    if not jnp.issubdtype(weights.dtype, jnp.floating):
+        weights = weights.astype(jnp.float32)
+    return data._replace(weights=relative_weights(widened(weights)))
 
 
 def total_weight(batch: Data) -> Float[Array, ""]:

@@ -19,7 +19,7 @@ from jaxnet.evaluation import Measure, batch_means, check_measures
 from jaxnet.inspection import Visit, layers_in, visits
 from jaxnet.networks import Network
 from jaxnet.statics import Static
-from jaxnet.training import TrainState, check_arguments, make_step
+from jaxnet.training import TrainState, check_arguments, check_state, make_step
 
 __all__ = ["Origin", "locate_non_finite"]
 
@@ -83,8 +83,8 @@ def locate_non_finite(
     >>> print(locate_non_finite(network, squared_error, optimizer, state, batch))
     inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
-    check_arguments("locate_non_finite", network, optimizer, state)
-    checks.instance("locate_non_finite", "state", state, TrainState)
+    check_arguments("locate_non_finite", network, optimizer)
+    check_state("locate_non_finite", state)
     batch = check_step("locate_non_finite", network, loss, state.parameters, batch, key)
     plan = Static((network, loss, optimizer))
     step = watched_step(plan, state, batch, key)

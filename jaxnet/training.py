@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
@@ -25,6 +26,7 @@ from jaxnet.evaluation import (
     evaluate,
     named_measures,
     total_weight,
+    with_relative_weights,
 )
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
@@ -40,7 +42,10 @@ __all__ = [
 
 
 class Best(NamedTuple):
-    """The parameters of lowest validation cost so far, that cost, and how many epochs it took."""
+    """The parameters of lowest validation cost so far, that cost, and how many epochs it took.
+
+    Before the first finite cost the epoch is 0, and the cost is the largest finite float32.
+    """
 
     parameters: PyTree
     cost: Float[Array, ""]
@@ -105,7 +110,7 @@ def make_step(
         batch: DataLike,
         key: Key[Array, ""] | None = None,
     ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        checks.instance("step", "state", state, TrainState)
+        check_state("step", state)
         if key is not None:
             checks.key("step", key)
         data = check_data("step", "batch", batch)
@@ -178,6 +183,7 @@ def make_epoch(
 
     The arguments are those of `train`. With validation, `state.best` must be set, as `train` does.
     """
+    data = with_relative_weights(data)
     batches = make_batches(data, key=key, batch_size=batch_size)
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
@@ -261,7 +267,7 @@ def train(
     checks.key("train", key)
     checks.whole_number("train", "epochs", epochs, 1)
     data = check_data("train", "data", data)
-    check_steps("train", epochs, batch_size, data)
+    epochs, batch_size = check_steps("train", epochs, batch_size, data)
     if validation is not None:
         validation = check_data("train", "validation", validation)
     measures = named_measures("train", loss, metrics)
@@ -293,8 +299,26 @@ def check_arguments(
     check_network(function, network)
     checks.optimizer(function, "optimizer", optimizer)
     if state is not None:
-        checks.instance(function, "state", state, TrainState)
-        checks.arrays(function, "state", state)
+        check_state(function, state)
+
+
+def check_state(function: str, state: TrainState) -> None:
+    """A state of arrays, whose parts are what training makes them."""
+    checks.instance(function, "state", state, TrainState)
+    checks.arrays(function, "state", state)
+    checks.counter(function, "state.step", state.step)
+    if state.best is None:
+        return
+    checks.instance(function, "state.best", state.best, Best)
+    checks.counter(function, "state.best.epoch", state.best.epoch)
+    checks.scalar(function, "state.best.cost", state.best.cost)
+    checks.same_tree(
+        function,
+        "state.best.parameters",
+        state.best.parameters,
+        "state.parameters",
+        state.parameters,
+    )
 
 
 def check_run(
@@ -341,7 +365,8 @@ def with_best(state: TrainState) -> TrainState:
     """The state, with a best that any finite cost beats where it has none."""
     if state.best is not None:
         return state
-    best = Best(state.parameters, jnp.array(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32))
+    none_yet = jnp.array(np.finfo(np.float32).max, jnp.float32)  # not infinity, for jax_debug_infs
+    best = Best(state.parameters, none_yet, jnp.zeros((), jnp.int32))
     return state._replace(best=best)
 
 
@@ -349,7 +374,8 @@ def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""])
     if state.best is None:
         raise ValueError("make_epoch: expected a state with a best for validation. Received: None")
     now = Best(state.parameters, cost.astype(state.best.cost.dtype), epoch)
-    better = now.cost < state.best.cost
+    first = (state.best.epoch == 0) & jnp.isfinite(now.cost)
+    better = first | (now.cost < state.best.cost)
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )
