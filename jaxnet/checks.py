@@ -4,7 +4,6 @@ What is known of an array while it is traced, its shape and dtype, is checked th
 its values is checked where they are at hand, and passed over under `jit`.
 """
 
-import contextlib
 import math
 import os
 from collections.abc import Callable
@@ -48,7 +47,11 @@ def advice(value: Any) -> str:
     if isinstance(value, jax.ShapeDtypeStruct):
         return ", which has no values"
     if hasattr(value, "detach"):
-        return "; a tensor of PyTorch's can be given as tensor.detach().float().cpu().numpy()"
+        try:
+            np.asarray(value)
+        except Exception:  # it needs gradients, is of bfloat16, or on a GPU
+            return "; a tensor of PyTorch's can be given as tensor.detach().float().cpu().numpy()"
+        return ""
     dense = [name for name in ("toarray", "todense") if hasattr(value, name)]
     return f", which is sparse; .{dense[0]}() gives a dense array" if dense else ""
 
@@ -78,16 +81,8 @@ def as_array(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
 
 
 def _usable(function: str, expected: str, value: Any) -> None:
-    """An array or a list that loses nothing when NumPy takes it, if it can take it.
-
-    PyTorch's tensors are taken, but for those that NumPy refuses.
-    """
-    hint = advice(value)
-    if hint and hasattr(value, "detach"):
-        with contextlib.suppress(Exception):
-            np.asarray(value)
-            return
-    if hint:
+    """An array, or a list of them, that NumPy can take and that loses nothing by that."""
+    if hint := advice(value):
         raise TypeError(f"{function}: expected {expected}. Received: {describe(value)}{hint}")
 
 

@@ -47,10 +47,10 @@ def evaluate(
     """
     check_network("evaluate", network)
     checks.arrays("evaluate", "parameters", parameters)
-    data = check_data("evaluate", "data", data)
+    given, data = data, check_data("evaluate", "data", data)
     batch_size = checks.whole_number("evaluate", "batch_size", batch_size, 1)
     check_names("evaluate", "measures", measures)
-    check_measures("evaluate", "data", network, measures, data, parameters)
+    check_measures("evaluate", "data", network, measures, data, parameters, given)
     return _evaluate(Static((network, dict(measures))), batch_size, parameters, data)
 
 
@@ -153,8 +153,12 @@ def check_measures(
     measures: Mapping[str, Measure],
     data: Data,
     parameters: PyTree,
+    given: Any,
 ) -> None:
-    """Traces the network and its measures on the data, whose targets' values may be at hand."""
+    """Traces the network and its measures on the data, whose targets' values may be at hand.
+
+    Of targets that are no labels, an error says what they were when they were `given`.
+    """
     try:
         outputs = jax.eval_shape(network.apply, parameters, data.inputs)
         for label, measure in measures.items():
@@ -163,8 +167,11 @@ def check_measures(
             )
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        first_line = str(error).partition("\n")[0]
-        raise kind(f"{function}: {name}: {first_line}") from error
+        said = str(error).partition("\n")[0]
+        if said.endswith(no_labels := f"integer labels. Received: {checks.as_given(data.targets)}"):
+            said = said.removesuffix(no_labels)
+            said += f"integer labels. Received: {checks.as_given(given[1])}"
+        raise kind(f"{function}: {name}: {said}") from error
 
 
 def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:

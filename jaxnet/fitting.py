@@ -153,8 +153,8 @@ def fit(
             "fit: expected key and state with values. Received: traced arrays; use train"
         )
     checks.whole_number("fit", "epochs", epochs, 1)
-    data = check_data("fit", "data", data)
-    check_values("fit", "data", data)
+    given, data = (data, validation), check_data("fit", "data", data)
+    check_values("fit", "data", data, given[0])
     epochs, batch_size = check_steps("fit", epochs, batch_size, data)
     checks.flag("fit", "progress", progress)
     if on_epoch is not None:
@@ -165,7 +165,7 @@ def fit(
             raise ValueError("fit: expected validation data with patience. Received: None")
     if validation is not None:
         validation = check_data("fit", "validation", validation)
-        check_values("fit", "validation", validation)
+        check_values("fit", "validation", validation, given[1])
     if checkpoint is not None:
         checks.path("fit", "checkpoint", checkpoint)
     keep = checks.whole_number("fit", "keep", keep, 1)
@@ -174,7 +174,7 @@ def fit(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
     static = Static(plan)
-    stretches.check(static, key, data, validation, state)
+    stretches.check(static, key, data, validation, state, given)
     with contextlib.ExitStack() as stack:
         folder = None
         if checkpoint is not None:

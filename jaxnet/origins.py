@@ -101,10 +101,10 @@ def check_step(
 ) -> Data:
     """The batch as arrays; what does not fit the network, the loss or the rest is refused."""
     checks.routine(function, "loss", loss)
-    batch = check_data(function, "batch", batch)
+    given, batch = batch, check_data(function, "batch", batch)
     if key is not None:
         checks.key(function, key)
-    check_measures(function, "batch", network, {"cost": loss}, batch, parameters)
+    check_measures(function, "batch", network, {"cost": loss}, batch, parameters, given)
     return batch
 
 

@@ -71,6 +71,7 @@ def check(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
+    given: tuple[Any, Any],
 ) -> None:
     """Traces the network and its measures on the data; on what has passed before, not again."""
     types = checks.types((data, validation, state))
@@ -81,7 +82,7 @@ def check(
         return
     network, loss, optimizer, _, metrics, *_ = plan.value
     measures = named_measures("fit", loss, metrics)
-    check_run("fit", network, measures, optimizer, data, validation, key, state)
+    check_run("fit", network, measures, optimizer, data, validation, key, state, given)
     if len(_passed) >= _REMEMBERED:
         _passed.clear()
     _passed.add(call)

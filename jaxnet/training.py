@@ -266,12 +266,12 @@ def train(
     check_arguments("train", network, optimizer, state)
     checks.key("train", key)
     checks.whole_number("train", "epochs", epochs, 1)
-    data = check_data("train", "data", data)
+    given, data = (data, validation), check_data("train", "data", data)
     epochs, batch_size = check_steps("train", epochs, batch_size, data)
     if validation is not None:
         validation = check_data("train", "validation", validation)
     measures = named_measures("train", loss, metrics)
-    check_run("train", network, measures, optimizer, data, validation, key, state)
+    check_run("train", network, measures, optimizer, data, validation, key, state, given)
     if state is None:
         state = starting_state(network, optimizer, key)
     if validation is not None:
@@ -330,12 +330,16 @@ def check_run(
     validation: Data | None,
     key: Key[Array, ""],
     state: TrainState | None,
+    given: tuple[Any, Any],
 ) -> None:
-    """Traces the network and its measures on the data, and sees that the state is for them."""
+    """Traces the network and its measures on the data, and sees that the state is for them.
+
+    What data and validation were when they were `given` is for error messages.
+    """
     parameters = jax.eval_shape(network.init, key) if state is None else state.parameters
-    check_measures(function, "data", network, measures, data, parameters)
+    check_measures(function, "data", network, measures, data, parameters, given[0])
     if validation is not None:
-        check_measures(function, "validation", network, measures, validation, parameters)
+        check_measures(function, "validation", network, measures, validation, parameters, given[1])
     if state is not None:
         expected = jax.eval_shape(optimizer.init, parameters)
         checks.same_tree(
