@@ -58,12 +58,15 @@ def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
     return saturate(*primals, limit), *tangents
 
 
-def inverse_power_of_two(x: Array) -> Array:
-    """The power of two, none of them subnormal, that brings `x >= 0` nearest to [1, 2): exactly."""
+def exponent_bits(x: Array) -> Array:
+    """The bits of the exponent of `x >= 0`, as an integer; 0 of what is 0 or subnormal."""
     info = jnp.finfo(x.dtype)
-    bits = jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}"))
-    exponent = 2 * (info.maxexp - 1) - (bits >> info.nmant)
-    return jax.lax.bitcast_convert_type(jnp.maximum(exponent, 1) << info.nmant, x.dtype)
+    return jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}")) >> info.nmant
+
+
+def power_of_two(exponent: Array, dtype: Any) -> Array:
+    """The power of two with those bits of the exponent, exactly."""
+    return jax.lax.bitcast_convert_type(exponent << jnp.finfo(dtype).nmant, dtype)
 
 
 def head(x: Array) -> Array:

@@ -17,7 +17,14 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Num
 
 from jaxnet import activations, checks
-from jaxnet.floats import inverse_power_of_two, largest, narrowed, saturate, widened
+from jaxnet.floats import (
+    exponent_bits,
+    largest,
+    narrowed,
+    power_of_two,
+    saturate,
+    widened,
+)
 from jaxnet.logits import log_softmax
 
 __all__ = [
@@ -64,31 +71,79 @@ def weighted_mean(
     values = checks.floating("weighted_mean", "values", values)
     dtype, values = values.dtype, widened(values)
     if weights is None:
-        plain = jnp.mean(values)  # untouched, or XLA would sum in another order
+        plain = jnp.mean(values)
         scaled = jnp.mean(values * 2.0**-64) * 2.0**64
         return narrowed(jnp.where(jnp.isfinite(plain), plain, scaled), dtype)
     weights = checks.numbers("weighted_mean", "weights", weights)
     checks.same_shape("weighted_mean", "weights", weights, "values", values)
     checks.within("weighted_mean", "weights", weights, 0)
-    weights = relative_weights(jnp.asarray(weights).astype(values.dtype))
-    values = jnp.where(weights == 0, 0, values)
-    large = jnp.max(jnp.abs(values), initial=0) > 2.0**64
-    scale = jax.lax.stop_gradient(jnp.where(large, 2.0**-64, 1.0).astype(values.dtype))
+    weights = jnp.asarray(weights).astype(values.dtype)
+    return narrowed(_weighted_mean(values, weights), dtype)
+
+
+@jax.custom_jvp
+def _weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """By the plain formula, as it has always been, where nothing can overflow or vanish."""
+    plain = jnp.sum(weights * _counted(values, weights)) / _divisor(weights)
+    relative = relative_weights(weights)
+    counted = _counted(values, relative)
+    large = jnp.max(jnp.abs(counted), initial=0) > 2.0**64
+    scale = jnp.where(large, 2.0**-64, 1.0).astype(values.dtype)
+    careful = jnp.sum(relative * (counted * scale)) / _divisor(relative) / scale
+    return jnp.where(_is_ordinary(values, weights), plain, careful)
+
+
+@_weighted_mean.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (values, weights), (change, weight_change) = primals, tangents
+    mean, ordinary = _weighted_mean(values, weights), _is_ordinary(values, weights)
+    relative = relative_weights(weights)
+    shares = jnp.where(ordinary, weights, relative)
+    total = jnp.where(ordinary, _divisor(weights), _divisor(relative))
+    factor = jnp.where(ordinary, 1, _relative_factor(weights))
+    by_values = jnp.sum(shares * _counted(change, shares)) / total
+    differences = (_counted(values, shares) - mean) / total * factor
+    return mean, by_values + jnp.sum(differences * weight_change)
+
+
+def _counted(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The values, but 0 in place of those of weight 0, which may be infinite."""
+    return jnp.where(weights == 0, 0, values)
+
+
+def _is_ordinary(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether no product or sum of them comes near the limits of float32."""
+    largest_weight = jnp.max(weights, initial=0)
+    fit = (largest_weight >= 2.0**-20) & (largest_weight <= 2.0**20)
+    return fit & (jnp.max(jnp.abs(_counted(values, weights)), initial=0) <= 2.0**64)
+
+
+def _divisor(weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """The sum of the weights, or 1 where they are all 0."""
     total = jnp.sum(weights)
-    counted = jnp.sum(weights * (values * scale))
-    return narrowed(counted / jnp.where(total == 0, 1, total) / scale, dtype)
+    return jnp.where(total == 0, 1, total)
 
 
 def relative_weights(weights: Float[Array, "..."]) -> Float[Array, "..."]:
     """Weights times a power of two that makes the largest about 1, so that their sums are finite.
 
     No digit changes, so neither does a mean that is weighted by them. Subnormal weights, which XLA
-    takes for 0, are multiples of the smallest: if all are so, their bits are those multiples.
+    takes for 0, are multiples of the smallest number, and their bits are those multiples.
     """
-    bits = jax.lax.bitcast_convert_type(weights, f"int{8 * weights.dtype.itemsize}")
-    multiples = jnp.maximum(bits, 0).astype(weights.dtype)
-    weights = jnp.where(jnp.max(weights, initial=0) == 0, multiples, weights)
-    return weights * jax.lax.stop_gradient(inverse_power_of_two(jnp.max(weights, initial=0)))
+    info = jnp.finfo(weights.dtype)
+    factor = _relative_factor(weights)
+    exponent = exponent_bits(factor) - (info.nmant - info.minexp)
+    smallest = power_of_two(jnp.maximum(exponent, 0), weights.dtype)
+    multiples = jax.lax.bitcast_convert_type(weights, exponent.dtype)
+    is_subnormal = (multiples > 0) & (multiples < 2**info.nmant)
+    return jnp.where(is_subnormal, multiples.astype(weights.dtype) * smallest, weights * factor)
+
+
+def _relative_factor(weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """The power of two, itself not subnormal, that brings the largest weight nearest to [1, 2)."""
+    last = 2 * (jnp.finfo(weights.dtype).maxexp - 1)
+    exponent = last - exponent_bits(jnp.max(weights, initial=0))
+    return power_of_two(jnp.maximum(exponent, 1), weights.dtype)
 
 
 # Regression.
