@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from jaxnet import checks, normal
-from jaxnet.floats import at_least_float32, saturate
+from jaxnet.floats import at_least_float32, largest, saturate
 
 __all__ = [
     "binary_step",
@@ -76,7 +76,7 @@ def leaky_relu(
     >>> leaky_relu(jnp.array([-2.0, 3.0]))
     Array([-0.02,  3.  ], dtype=float32)
     """
-    checks.number("leaky_relu", "negative_slope", negative_slope)
+    negative_slope = checks.number("leaky_relu", "negative_slope", negative_slope)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, negative_slope * x)
 
@@ -231,7 +231,7 @@ def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[
     >>> elu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-0.8647,  0.    ,  2.    ], dtype=float32)
     """
-    checks.number("elu", "alpha", alpha)
+    alpha = checks.number("elu", "alpha", alpha)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * _expm1(jnp.where(x > 0, 0, x)))
 
@@ -253,7 +253,7 @@ def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     Array([-1.5202,  0.    ,  2.1014], dtype=float32)
     """
     x = jnp.asarray(x)
-    limit = float(jnp.finfo(x.dtype).max) / _SELU_SCALE * (1 - 1e-7)
+    limit = largest(x.dtype) / _SELU_SCALE * (1 - 1e-7)
     negative = _SELU_SCALE * _SELU_ALPHA * _expm1(jnp.where(x > 0, 0, x))
     return jnp.where(x > 0, _SELU_SCALE * saturate(x, limit), negative)
 

@@ -6,12 +6,15 @@ as JSON under the name "jaxnet", and begins with a SHA-256 over the whole file. 
 says is believed before that has been compared.
 """
 
+import functools
 import hashlib
 import json
 import os
 import platform
+import stat
 from collections.abc import Mapping
-from typing import Any, BinaryIO, NamedTuple
+from io import FileIO
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -57,7 +60,11 @@ _DTYPES = {
 
 
 class DamagedFileError(ValueError):
-    """A file that is not what `save` wrote: changed, cut off, or something else."""
+    """A file that is not what `save` wrote: changed, cut off, or something else.
+
+    A checksum finds what chance has changed. What somebody has made on purpose, with the right
+    checksum, is compared part by part.
+    """
 
 
 def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = None) -> None:
@@ -74,7 +81,9 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
     The same tree gives the same bytes. No pickle is involved, so loading runs no code.
 
     Raises:
-        TypeError, ValueError: a leaf of another type, or two leaves whose paths read the same.
+        TypeError, ValueError: a leaf of another type, such as an array with a mask; two leaves
+            whose paths read the same; a name that UTF-8 cannot hold; metadata that would be read
+            as something else, such as a number for a name.
         OSError: the file cannot be written.
 
     >>> import tempfile
@@ -92,13 +101,15 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
         raise TypeError(
             f"save: expected metadata as names and values. Received: {checks.describe(metadata)}"
         )
-    leaves, outline = checks.named_leaves(tree), _outline(tree)
+    leaves = checks.named_leaves(tree)
+    arrays = {name: _as_numpy(name, leaf) for name, leaf in leaves.items()}
+    outline = _outline(tree)
     if len(_leaf_outlines(outline)) < len(jax.tree.leaves(tree)) or "__metadata__" in leaves:
         raise ValueError(
             "save: expected leaves whose paths, joined by '/', are all different and not "
             f"'__metadata__'. Received: {', '.join(map(repr, leaves))}"
         )
-    arrays = {name: _as_numpy(name, leaf) for name, leaf in leaves.items()}
+    _check_names(leaves, metadata)
     try:
         text = json.dumps(
             {
@@ -108,7 +119,7 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
                 "tree": outline,
             }
         )
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         raise TypeError(f"save: expected metadata that JSON can hold. Received: {error}") from None
     contents = memoryview(safetensors.numpy.save(arrays, {"jaxnet": text}))
     checksum = hashlib.sha256(contents).hexdigest().encode()
@@ -129,7 +140,8 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
             is dicts within dicts, their keys the parts of the leaves' paths.
 
     Raises:
-        DamagedFileError: the file is not what `save` wrote. That is a ValueError.
+        DamagedFileError: what is there is not a file that `save` wrote, or not a file. That is a
+            ValueError.
         ValueError: the tree is not like `like`; the first difference is named. Or it has 64-bit
             JAX arrays, while JAX is set to 32 bits: nothing is rounded silently.
         OSError: the file cannot be read.
@@ -153,10 +165,32 @@ def load_metadata(path: PathLike) -> dict[str, Any]:
     """What `save` was given as metadata; the whole file is checked.
 
     Raises:
-        DamagedFileError: the file is not what `save` wrote.
+        DamagedFileError: what is there is not a file that `save` wrote, or not a file.
         OSError: the file cannot be read.
     """
     return _read("load_metadata", path).metadata
+
+
+def _check_names(leaves: Mapping[str, Any], metadata: Any) -> None:
+    """Names that a file can hold, also within the metadata."""
+    for name in leaves:
+        try:
+            name.encode()
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"save: expected names that UTF-8 can hold. Received: {name!r}"
+            ) from None
+    if isinstance(metadata, Mapping):
+        for name, value in metadata.items():
+            if not isinstance(name, str):
+                raise TypeError(
+                    "save: expected metadata whose names are strings, as they are in JSON. "
+                    f"Received: {checks.describe(name)}"
+                )
+            _check_names({}, value)
+    elif isinstance(metadata, (list, tuple)):
+        for value in metadata:
+            _check_names({}, value)
 
 
 def versions() -> dict[str, str]:
@@ -186,8 +220,11 @@ def _outline(tree: PyTree) -> Outline:
 
 
 def _outline_of_leaf(leaf: Any) -> dict[str, Any]:
+    kind = _kind(leaf)
+    if kind is None:
+        return {"kind": None, "dtype": type(leaf).__name__, "shape": []}
     dtype = leaf.dtype if hasattr(leaf, "dtype") else np.asarray(leaf).dtype
-    outline = {"kind": _kind(leaf), "dtype": str(dtype), "shape": list(np.shape(leaf))}
+    outline = {"kind": kind, "dtype": str(dtype), "shape": list(np.shape(leaf))}
     if outline["kind"] == "key" and isinstance(leaf, jax.Array):
         outline["implementation"] = str(jax.random.key_impl(leaf))
     return outline
@@ -197,8 +234,10 @@ def _kind(leaf: Any) -> str | None:
     """What a leaf is; None for what cannot be saved."""
     if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
         return "key" if checks.is_key(leaf) else "jax"
-    if isinstance(leaf, (np.ndarray, np.generic)):
-        return "numpy" if isinstance(leaf, np.ndarray) else "numpy scalar"
+    if type(leaf) in (np.ndarray, np.memmap):
+        return "numpy"
+    if isinstance(leaf, np.generic):
+        return "numpy scalar"
     return type(leaf).__name__ if type(leaf) in _NUMBERS else None
 
 
@@ -252,10 +291,11 @@ _NUMBER_NAMES = tuple(number.__name__ for number in _NUMBERS)
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
     kind = _kind(leaf)
-    if kind is None or not checks.is_concrete(leaf) or isinstance(leaf, jax.ShapeDtypeStruct):
+    hint = checks.advice(leaf)
+    if kind is None or not checks.is_concrete(leaf) or hint:
         raise TypeError(
             "save: expected arrays with values, keys or numbers. "
-            f"Received: {checks.describe(leaf)} at {name!r}"
+            f"Received: {checks.describe(leaf)} at {name!r}{hint}"
         )
     if kind == "int" and not -(2**63) <= leaf < 2**63:
         raise ValueError(f"save: expected integers within 64 bits. Received: {leaf} at {name!r}")
@@ -317,33 +357,43 @@ class _Contents(NamedTuple):
 
 
 def _read(function: str, path: PathLike) -> _Contents:
-    """What a file holds, if its checksum is that of its bytes."""
+    """What a file holds, if its checksum is that of its bytes and its parts fit each other."""
     checks.path(function, "path", path)
-    with open(path, "rb") as file:
-        if _checksum_in(file) != _checksum_of(file):
-            raise DamagedFileError(
-                f"{function}: expected a file as save wrote it. "
-                f"Received: {os.fspath(path)}, which is damaged, cut off, or of another origin"
-            )
+
+    def damaged(what: str) -> DamagedFileError:
+        return DamagedFileError(
+            f"{function}: expected a file as save wrote it. Received: {os.fspath(path)}, {what}"
+        )
+
+    with open(path, "rb", buffering=0, opener=_open_at_once) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise damaged("which is not a file")
+        said = _checksum_in(file)
+        if said is None or said != _checksum_of(file):
+            raise damaged("which is damaged, cut off, or of another origin")
         file.seek(0)
         contents = file.read()
-    size = int.from_bytes(contents[:8], "little")
-    header = json.loads(json.loads(contents[8 : 8 + size])["__metadata__"]["jaxnet"])
-    arrays = {
-        name: np.ndarray(tensor["shape"], _DTYPES[tensor["dtype"]], tensor["data"]).copy()
-        for name, tensor in safetensors.deserialize(contents)
-    }
-    return _Contents(arrays, header["tree"], header["metadata"])
+    try:
+        return _parsed(contents)
+    except RecursionError:
+        raise damaged("whose parts are nested too deeply") from None
+    except (_Unfit, ValueError, safetensors.SafetensorError) as error:
+        raise damaged(f"whose checksum is right but whose contents are not: {error}") from error
 
 
-def _checksum_in(file: BinaryIO) -> bytes | None:
+def _open_at_once(path: str, flags: int) -> int:
+    """Opens a file; a pipe too, without waiting for somebody to write into it."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _checksum_in(file: FileIO) -> bytes | None:
     """What the file says, if it begins as it should."""
-    file.seek(8)
-    start = file.read(len(_BEFORE_CHECKSUM))
-    return file.read(len(_NO_CHECKSUM)) if start == _BEFORE_CHECKSUM else None
+    size, start = file.read(8), file.read(len(_BEFORE_CHECKSUM))
+    whole = int.from_bytes(size, "little") <= os.fstat(file.fileno()).st_size - 8
+    return file.read(len(_NO_CHECKSUM)) if whole and start == _BEFORE_CHECKSUM else None
 
 
-def _checksum_of(file: BinaryIO) -> bytes:
+def _checksum_of(file: FileIO) -> bytes:
     """That of its bytes, with zeros in place of the checksum; a block of them at a time."""
     file.seek(0)
     computed = hashlib.sha256(file.read(8 + len(_BEFORE_CHECKSUM)))
@@ -352,3 +402,107 @@ def _checksum_of(file: BinaryIO) -> bytes:
     while block := file.read(_BLOCK):
         computed.update(block)
     return computed.hexdigest().encode()
+
+
+# What a file says, whoever wrote it. Every part has one form, that in which `save` writes it.
+
+
+class _Unfit(Exception):
+    """A part of a file has another form, or does not fit the rest."""
+
+
+def _parsed(contents: bytes) -> _Contents:
+    """The contents of a file whose checksum is right."""
+    size = int.from_bytes(contents[:8], "little")
+    about = json.loads(contents[8 : 8 + size], object_pairs_hook=_unique)["__metadata__"]
+    _demand(isinstance(about, dict) and list(about) == ["jaxnet"], "other metadata than jaxnet's")
+    header = json.loads(about["jaxnet"], object_pairs_hook=_unique)
+    _demand(
+        isinstance(header, dict)
+        and list(header) == ["sha256", "versions", "metadata", "tree"]
+        and isinstance(header["versions"], dict)
+        and isinstance(header["metadata"], dict),
+        "a header of other parts",
+    )
+    _demand(_is_outline(header["tree"]), "an outline of another form")
+    tensors = dict(safetensors.deserialize(contents))
+    outlines = _leaf_outlines(header["tree"])
+    _demand(len(outlines) == _count(header["tree"]), "an outline in which a name comes twice")
+    _demand(outlines.keys() == tensors.keys(), "an outline of other tensors")
+    arrays = {name: _array(name, tensors[name], leaf) for name, leaf in outlines.items()}
+    return _Contents(arrays, header["tree"], header["metadata"])
+
+
+def _demand(fits: bool, otherwise: str) -> None:
+    if not fits:
+        raise _Unfit(otherwise)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, in which no name comes twice."""
+    named = dict(pairs)
+    _demand(len(named) == len(pairs), "a name that comes twice")
+    return named
+
+
+def _is_outline(outline: Any) -> bool:
+    """Whether it has the form of what `_outline` gives."""
+    if outline is None:
+        return True
+    if isinstance(outline, list):
+        return (
+            len(outline) == 2
+            and isinstance(outline[0], str)
+            and isinstance(outline[1], dict)
+            and all(map(_is_outline, outline[1].values()))
+        )
+    if not isinstance(outline, dict):
+        return False
+    names = ["kind", "dtype", "shape"]
+    names += ["implementation"] if outline.get("kind") == "key" else []
+    return (
+        list(outline) == names
+        and all(isinstance(outline[name], str) for name in names if name != "shape")
+        and isinstance(outline["shape"], list)
+        and all(type(length) is int for length in outline["shape"])
+    )
+
+
+def _count(outline: Outline) -> int:
+    """How many leaves there are."""
+    if not isinstance(outline, list):
+        return int(outline is not None)
+    return sum(map(_count, outline[1].values()))
+
+
+def _array(name: str, tensor: dict[str, Any], outline: Outline) -> np.ndarray:
+    """A tensor as an array, if it is of the kind, dtype and shape that its outline says."""
+    dtype = _DTYPES.get(tensor["dtype"])
+    _demand(dtype is not None, f"a tensor of {tensor['dtype']}")
+    array = np.ndarray(tensor["shape"], dtype, tensor["data"]).copy()
+    kind, said, shape = outline["kind"], outline["dtype"], outline["shape"]
+    received = f"{checks.describe(array)} in place of {kind} {said}{shape} at {name!r}"
+    if kind == "key":
+        _demand(_key_form(array, outline["implementation"]) == (said, shape), received)
+        return array
+    same_dtype = said == str(array.dtype) or (
+        kind != "jax" and said == str(array.dtype.newbyteorder(">"))
+    )
+    _demand(same_dtype and shape == list(array.shape), received)
+    _demand(kind in _ARRAYS or (kind, said) in _NUMBER_DTYPES, received)
+    _demand(kind in ("jax", "numpy") or shape == [], received)
+    _demand(said != "bool" or bool((array.view(np.uint8) <= 1).all()), f"bytes of {name!r}")
+    return array
+
+
+_NUMBER_DTYPES = {(number.__name__, str(np.asarray(number()).dtype)) for number in _NUMBERS}
+
+
+def _key_form(bits: np.ndarray, implementation: str) -> tuple[str, list[int]]:
+    """The dtype and shape of the keys that have these bits."""
+    wrap = functools.partial(jax.random.wrap_key_data, impl=implementation)
+    try:
+        keys = jax.eval_shape(wrap, jax.ShapeDtypeStruct(bits.shape, bits.dtype))
+    except (TypeError, ValueError) as error:
+        raise _Unfit(f"keys of {implementation!r}") from error
+    return str(keys.dtype), list(keys.shape)

@@ -17,8 +17,43 @@ import numpy as np
 def describe(value: Any) -> str:
     """What was received, in short: dtype and shape of an array, type and text of anything else."""
     if hasattr(value, "dtype") and isinstance(getattr(value, "shape", None), tuple):
-        return f"{value.dtype}{list(value.shape)}"
+        plain = not advice(value) or isinstance(value, jax.Array)
+        return f"{'' if plain else type(value).__name__ + ' '}{value.dtype}{list(value.shape)}"
     return f"{type(value).__name__} {shortened(repr(value))}"
+
+
+def as_given(value: Any) -> str:
+    """The same of numbers in any form, a list or a table too, by the dtype that they have."""
+    if hasattr(value, "dtype"):
+        return describe(value)
+    array = _viewed(value)
+    is_table = hasattr(value, "columns")
+    return describe(array if array is not None and (is_table or is_real(array)) else value)
+
+
+def advice(value: Any) -> str:
+    """What to do about an array that cannot be taken as it is, in words to put after it, or ""."""
+    if isinstance(value, jax.Array):
+        deleted = is_concrete(value) and value.is_deleted()
+        return ", which was deleted, as donated arrays are" if deleted else ""
+    if isinstance(value, (list, tuple)):
+        items = (item for item in value if not isinstance(item, (int, float)))
+        return next(filter(None, map(advice, items)), "")
+    if isinstance(value, np.ma.MaskedArray):
+        return ", which has a mask; array.filled(number) has none"
+    if isinstance(value, np.ndarray):
+        plain = type(value) in (np.ndarray, np.memmap)
+        return "" if plain else "; np.asarray(array) is a plain array, without what else this means"
+    if isinstance(value, jax.ShapeDtypeStruct):
+        return ", which has no values"
+    if hasattr(value, "detach"):
+        try:
+            np.asarray(value)
+        except Exception:  # it needs gradients, is of bfloat16, or on a GPU
+            return "; a tensor of PyTorch's can be given as tensor.detach().float().cpu().numpy()"
+        return ""
+    dense = [name for name in ("toarray", "todense") if hasattr(value, name)]
+    return f", which is sparse; .{dense[0]}() gives a dense array" if dense else ""
 
 
 def shortened(text: str) -> str:
@@ -34,14 +69,33 @@ def is_concrete(value: Any) -> bool:
 
 def as_array(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
     """An array, with shape and dtype: lists and numbers become NumPy's, JAX's stay as they are."""
+    _usable(function, f"{name} as an array", value)
     if isinstance(value, jax.Array):
         return value
     try:
-        return np.asarray(value)
+        return _native(np.asarray(value))
     except ValueError:
         raise ValueError(
             f"{function}: expected {name} as rows of equal length. Received: {describe(value)}"
         ) from None
+
+
+def _usable(function: str, expected: str, value: Any) -> None:
+    """An array, or a list of them, that NumPy can take and that loses nothing by that."""
+    if hint := advice(value):
+        raise TypeError(f"{function}: expected {expected}. Received: {describe(value)}{hint}")
+
+
+def _is_native(dtype: np.dtype) -> bool:
+    """Whether numbers are in the machine's order of bytes, and no wider than JAX's."""
+    return dtype.isnative and dtype.char not in "gG"
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array as JAX can hold it."""
+    if array.dtype.char == "g":
+        return array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def placed(array: jax.Array | np.ndarray) -> jax.Array:
@@ -60,8 +114,13 @@ def placed(array: jax.Array | np.ndarray) -> jax.Array:
 
 def is_real(value: Any) -> bool:
     """Whether an array holds real numbers or booleans: no text, keys or complex numbers."""
-    kinds = (jnp.floating, jnp.integer, jnp.bool_)
-    return any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+    kinds = (jnp.floating, jnp.bool_)
+    return is_integer(value) or any(jnp.issubdtype(value.dtype, kind) for kind in kinds)
+
+
+def is_integer(value: Any) -> bool:
+    """Whether an array holds integers; NumPy counts the differences of times among them."""
+    return jnp.issubdtype(value.dtype, jnp.integer) and value.dtype.kind != "m"
 
 
 def is_key(value: Any) -> bool:
@@ -71,6 +130,7 @@ def is_key(value: Any) -> bool:
 
 def floating(function: str, name: str, value: Any) -> jax.Array:
     """`value` as an array, which must be floating-point."""
+    _usable(function, f"floating-point {name}", value)
     array = _viewed(value)
     if array is None or not jnp.issubdtype(array.dtype, jnp.floating):
         raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
@@ -81,6 +141,7 @@ def floating(function: str, name: str, value: Any) -> jax.Array:
 
 def numbers(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
     """`value` as an array of real numbers or booleans, not yet JAX's."""
+    _usable(function, f"numbers for {name}", value)
     array = _viewed(value)
     if array is None or not is_real(array):
         raise TypeError(f"{function}: expected numbers for {name}. Received: {describe(value)}")
@@ -92,7 +153,7 @@ def _viewed(value: Any) -> jax.Array | np.ndarray | None:
     if isinstance(value, jax.Array):
         return value
     try:
-        return np.asarray(value)
+        return _native(np.asarray(value))
     except (TypeError, ValueError):  # it may be a list of traced numbers
         try:
             return jnp.asarray(value)
@@ -156,11 +217,14 @@ def pair(function: str, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Arra
 
 
 def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
-    """Integer targets, one for each row of `outputs [*batch, classes]`, within 0 to classes - 1."""
+    """Integer targets, one for each row of `outputs [*batch, classes]`, within 0 to classes - 1.
+
+    They come back in a dtype that can hold the number of any class.
+    """
     classes, received = outputs.shape[-1], targets
     targets = as_array(function, "targets", targets)
-    if not jnp.issubdtype(targets.dtype, jnp.integer):
-        raise TypeError(f"{function}: expected integer labels. Received: {describe(received)}")
+    if not is_integer(targets):
+        raise TypeError(f"{function}: expected integer labels. Received: {as_given(received)}")
     if targets.shape != outputs.shape[:-1]:
         raise ValueError(
             f"{function}: expected labels of shape {list(outputs.shape[:-1])} for outputs of shape "
@@ -175,7 +239,8 @@ def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
                 f"{function}: expected labels from 0 to {classes - 1}, as there are {classes} "
                 f"outputs. Received: {values[index]} at index {index}"
             )
-    return jnp.asarray(targets)
+    labels = jnp.asarray(targets)
+    return labels.astype(jnp.int32) if labels.dtype.itemsize < 4 else labels  # may number classes
 
 
 def number(
@@ -186,11 +251,14 @@ def number(
     high: float = math.inf,
     *,
     below: bool = False,
-) -> None:
-    """A real number from `low` to `high`, or `below` that; of a traced one only the type."""
+) -> Any:
+    """A real number from `low` to `high`, or `below` that; of a traced one only the type.
+
+    NumPy's numbers, and Python's, which may be too large an integer, become Python's floats.
+    """
     scalar(function, name, value)
     if not is_concrete(value):
-        return
+        return value
     try:
         size = float(value)
     except OverflowError:  # an integer
@@ -201,6 +269,7 @@ def number(
         raise ValueError(
             f"{function}: expected a finite {name}{limits}. Received: {shortened(str(value))}"
         )
+    return value if isinstance(value, jax.Array) else size
 
 
 def _limits(low: float, high: float, up_to: str = "at most") -> str:
@@ -214,19 +283,37 @@ def scalar(function: str, name: str, value: Any) -> None:
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
         real = is_real(value) and value.dtype != bool
-    if not real:
-        raise TypeError(f"{function}: expected a number for {name}. Received: {describe(value)}")
+    hint = advice(value)
+    if not real or hint:
+        raise TypeError(
+            f"{function}: expected a number for {name}. Received: {describe(value)}{hint}"
+        )
 
 
-def whole_number(function: str, name: str, value: Any, low: int, high: int | None = None) -> None:
-    """A Python or NumPy integer from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
+def whole_number(function: str, name: str, value: Any, low: int, high: int | None = None) -> int:
+    """A Python or NumPy integer from `low` to `high`, as Python's, which does not overflow."""
+    is_numpy = isinstance(value, np.integer) and is_integer(value)
+    if isinstance(value, bool) or not (isinstance(value, int) or is_numpy):
         raise TypeError(f"{function}: expected an integer for {name}. Received: {describe(value)}")
+    value = int(value)
     if value < low or (high is not None and value > high):
         end = "" if high is None or value < low else f" and at most {high}"
         raise ValueError(
             f"{function}: expected {name} of at least {low}{end}. Received: {shortened(str(value))}"
         )
+    return value
+
+
+def counter(function: str, name: str, value: Any) -> None:
+    """An integer of 32 or 64 bits that counts, Python's, NumPy's or JAX's, at least 0."""
+    if isinstance(value, (np.generic, np.ndarray, jax.Array)):
+        if value.shape != () or not is_integer(value) or value.dtype.itemsize < 4:
+            raise TypeError(
+                f"{function}: expected an integer of 32 or 64 bits for {name}. "
+                f"Received: {describe(value)}"
+            )
+        value = int(value) if is_concrete(value) else 0
+    whole_number(function, name, value, 0)
 
 
 def flag(function: str, name: str, value: Any) -> None:
@@ -285,18 +372,28 @@ def key(function: str, value: Any) -> None:
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths.
+    """The leaves of a tree by their paths, in JAX's longer form if the short ones are not unique.
 
     >>> named_leaves({"layers": [1.0, {"scale": 2.0}]})
     {'layers/0': 1.0, 'layers/1/scale': 2.0}
+    >>> named_leaves({"a": {"b": 1.0}, "a/b": 2.0})
+    {"['a']['b']": 1.0, "['a/b']": 2.0}
     """
     leaves, _ = jax.tree.flatten_with_path(tree)
-    return {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+    named = {jax.tree_util.keystr(p, simple=True, separator="/"): leaf for p, leaf in leaves}
+    if len(named) == len(leaves):
+        return named
+    return {jax.tree_util.keystr(p): leaf for p, leaf in leaves}
 
 
 def arrays(function: str, name: str, tree: Any) -> None:
-    """A tree of nothing but arrays and numbers."""
+    """A tree of nothing but arrays that JAX can take, and numbers."""
     _every_leaf(function, f"arrays in {name}", tree, _is_array)
+
+
+def _shapes(function: str, name: str, tree: Any) -> None:
+    """The same, or shapes that stand for arrays."""
+    _every_leaf(function, f"arrays in {name}", tree, _is_shape)
 
 
 def floats(function: str, name: str, tree: Any) -> None:
@@ -305,7 +402,7 @@ def floats(function: str, name: str, tree: Any) -> None:
         function,
         f"floating-point {name}",
         tree,
-        lambda leaf: _is_array(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating),
+        lambda leaf: _is_shape(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating),
     )
 
 
@@ -314,17 +411,26 @@ def _every_leaf(function: str, expected: str, tree: Any, fits: Callable[[Any], b
         return
     path, leaf = next((p, leaf) for p, leaf in named_leaves(tree).items() if not fits(leaf))
     place = f" at {path!r}" if path else ""
-    raise TypeError(f"{function}: expected {expected}. Received: {describe(leaf)}{place}")
+    hint = advice(leaf)
+    if not hint and isinstance(leaf, (np.ndarray, np.generic)) and not _is_native(leaf.dtype):
+        hint = ", which JAX cannot hold; convert it with .astype, to np.float32 for instance"
+    raise TypeError(f"{function}: expected {expected}. Received: {describe(leaf)}{place}{hint}")
 
 
 def _is_array(leaf: Any) -> bool:
-    numeric = not isinstance(leaf, (np.ndarray, np.generic)) or leaf.dtype.kind not in "OUSMm"
-    return numeric and (isinstance(leaf, (int, float, complex)) or hasattr(leaf, "dtype"))
+    if isinstance(leaf, (np.ndarray, np.generic)):
+        numeric = is_real(leaf) or jnp.issubdtype(leaf.dtype, jnp.complexfloating)
+        return numeric and _is_native(leaf.dtype) and not advice(leaf)
+    return isinstance(leaf, (int, float, complex, jax.Array)) and not advice(leaf)
+
+
+def _is_shape(leaf: Any) -> bool:
+    return isinstance(leaf, jax.ShapeDtypeStruct) or _is_array(leaf)
 
 
 def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
-    arrays(function, name, tree)
+    _shapes(function, name, tree)
     if types(tree) == types(reference):
         return
     outlines = [

@@ -165,7 +165,7 @@ def compare_optimizers(
     """
     problems = standard_problems() if problems is None else problems
     checks.instance("compare_optimizers", "problems", problems, Sequence)
-    checks.whole_number("compare_optimizers", "steps", steps, 1, 2**31 - 1)
+    steps = checks.whole_number("compare_optimizers", "steps", steps, 1, 2**31 - 1)
     starts = _check_problems(problems)
     rules = {}
     for role, optimizer in (("candidate", candidate), ("reference", reference)):

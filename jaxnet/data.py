@@ -60,19 +60,24 @@ def check_data(function: str, name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
-def check_steps(function: str, epochs: int, batch_size: int | None, data: Data) -> None:
-    """A batch of at least 1 example and at most all; no more steps than an int32 can count."""
+def check_steps(
+    function: str, epochs: int, batch_size: int | None, data: Data
+) -> tuple[int, int | None]:
+    """A batch of at least 1 example and at most all; no more steps than an int32 can count.
+
+    The two numbers come back as Python's.
+    """
     examples = len(data.inputs)
     if batch_size is not None:
-        checks.whole_number(function, "batch_size", batch_size, 1, examples)
+        batch_size = checks.whole_number(function, "batch_size", batch_size, 1, examples)
     steps = -(-examples // (batch_size or examples))
-    checks.whole_number(function, "epochs", epochs, 1, (2**31 - 1) // steps)
+    return checks.whole_number(function, "epochs", epochs, 1, (2**31 - 1) // steps), batch_size
 
 
-def check_values(function: str, name: str, data: Data) -> None:
-    """Data that is at hand, finite, and has weights to divide by."""
-    parts = zip(data._fields, data, strict=True)
-    for part, values in ((part, values) for part, values in parts if values is not None):
+def check_values(function: str, name: str, data: Data, given: Any) -> None:
+    """Data that is at hand, finite, and has weights to divide by; it was made of the `given`."""
+    parts = zip(data._fields, data, Data(*given), strict=True)
+    for part, values, source in (row for row in parts if row[1] is not None):
         if not checks.is_concrete(values):
             raise TypeError(
                 f"{function}: expected {part} of {name} with values. "
@@ -84,7 +89,7 @@ def check_values(function: str, name: str, data: Data) -> None:
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise ValueError(
                 f"{function}: expected finite {part} of {name}. "
-                f"Received: {array[index]} at index {index}"
+                f"Received: {array[index]} at index {index}{_column(source, index)}"
             )
     if data.weights is not None:
         low, high = np.asarray(data.weights).min(), np.asarray(data.weights).max()
@@ -109,9 +114,10 @@ def as_array(
     if array.dtype == object and all(isinstance(v, (bool, int, float)) for v in array.flat):
         array = array.astype(np.float64)
     if array.dtype.kind not in "fiub":
-        wrong = (v for v in array.flat if not isinstance(v, (bool, int, float)))
+        wrong = (i for i, v in np.ndenumerate(array) if not isinstance(v, (bool, int, float)))
         example = "".join(
-            f", such as {checks.shortened(repr(v))}" for v in itertools.islice(wrong, 1)
+            f", such as {checks.shortened(repr(array[i]))}{_column(value, i)}"
+            for i in itertools.islice(wrong, 1)
         )
         raise TypeError(
             f"{function}: expected numbers for {name}. Received: dtype {array.dtype}{example}"
@@ -124,3 +130,9 @@ def as_array(
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
         array = array.astype(dtype, copy=False)
     return checks.placed(array)
+
+
+def _column(given: Any, index: tuple[int, ...]) -> str:
+    """Where that is in a table, in words; empty for what has no named columns."""
+    named = hasattr(given, "columns") and len(index) == 2
+    return f" in column {given.columns[index[1]]!r}" if named else ""

@@ -14,7 +14,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, as_array, check_data
-from jaxnet.losses import weighted_mean
+from jaxnet.floats import widened
+from jaxnet.losses import relative_weights, weighted_mean
 from jaxnet.networks import Network, check_network
 
 __all__ = ["evaluate", "predict"]
@@ -45,10 +46,10 @@ def evaluate(
     """
     check_network("evaluate", network)
     checks.arrays("evaluate", "parameters", parameters)
-    data = check_data("evaluate", "data", data)
-    checks.whole_number("evaluate", "batch_size", batch_size, 1)
+    given, data = data, check_data("evaluate", "data", data)
+    batch_size = checks.whole_number("evaluate", "batch_size", batch_size, 1)
     check_names("evaluate", "measures", measures)
-    check_measures("evaluate", "data", network, measures, data, parameters)
+    check_measures("evaluate", "data", network, measures, data, parameters, given)
     static = network, dict(measures), batch_size
     return programs.compile_once(_evaluate, static, (parameters, data))(parameters, data)
 
@@ -64,7 +65,7 @@ def _evaluate(
         means = batch_means(measures, network.apply(parameters, batch.inputs), batch)
         return means, total_weight(batch)
 
-    examples = len(data.inputs)
+    data, examples = with_relative_weights(data), len(data.inputs)
     if examples <= batch_size:
         return one_batch(data)[0]
     if data.weights is None:
@@ -95,7 +96,7 @@ def predict(
     """
     check_network("predict", network)
     checks.arrays("predict", "parameters", parameters)
-    checks.whole_number("predict", "batch_size", batch_size, 1)
+    batch_size = checks.whole_number("predict", "batch_size", batch_size, 1)
     inputs = as_array("predict", "inputs", inputs)
     if inputs.ndim < 2:
         raise ValueError(
@@ -153,8 +154,12 @@ def check_measures(
     measures: Mapping[str, Measure],
     data: Data,
     parameters: PyTree,
+    given: Any,
 ) -> None:
-    """Traces the network and its measures on the data, whose targets' values may be at hand."""
+    """Traces the network and its measures on the data, whose targets' values may be at hand.
+
+    Of targets that are no labels, an error says what they were when they were `given`.
+    """
     try:
         outputs = programs.shapes(network.apply, parameters, data.inputs)
         for label, measure in measures.items():
@@ -163,8 +168,11 @@ def check_measures(
             )
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
-        first_line = str(error).partition("\n")[0]
-        raise kind(f"{function}: {name}: {first_line}") from error
+        said = str(error).partition("\n")[0]
+        if said.endswith(no_labels := f"integer labels. Received: {checks.as_given(data.targets)}"):
+            said = said.removesuffix(no_labels)
+            said += f"integer labels. Received: {checks.as_given(given[1])}"
+        raise kind(f"{function}: {name}: {said}") from error
 
 
 def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
@@ -184,6 +192,16 @@ def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) ->
             f"Received: {list(values.shape)}"
         )
     return values
+
+
+def with_relative_weights(data: Data) -> Data:
+    """The data with weights of which any number have a finite sum: none is above 4."""
+    if data.weights is None:
+        return data
+    weights = data.weights
+    if not jnp.issubdtype(weights.dtype, jnp.floating):
+        weights = weights.astype(jnp.float32)
+    return data._replace(weights=relative_weights(widened(weights)))
 
 
 def total_weight(batch: Data) -> Float[Array, ""]:

@@ -149,6 +149,7 @@ def to_state_dict(
     {'head.weight': array([[1., 1., 1.], [1., 1., 1.]], dtype=float32),
      'head.bias': array([0., 0.], dtype=float32)}
     """
+    checks.arrays("to_state_dict", "parameters", parameters)
     entries = _entries("to_state_dict", parameters, names)
     return {name: np.array(np.asarray(leaf).T, order="C") for name, leaf in entries.items()}
 
@@ -199,7 +200,10 @@ def from_state_dict(
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
             raise ValueError(f"from_state_dict: expected {name!r} of {form}. Received: {received}")
-    leaves = [jnp.array(_as_numpy(state_dict[name]).T) for name in expected]
+    leaves = [
+        jnp.array(_as_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
+        for name, leaf in expected.items()
+    ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
@@ -231,6 +235,9 @@ def _entries(function: str, parameters: PyTree, names: Sequence[str] | None) -> 
     }
 
 
-def _as_numpy(value: Any) -> np.ndarray:
+def _as_numpy(name: str, value: Any) -> np.ndarray:
     """An array, or a tensor of PyTorch's, which need not be installed."""
-    return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
+    if hasattr(value, "detach"):
+        value = value.detach().cpu()
+        return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
+    return np.asarray(checks.as_array("from_state_dict", repr(name), value))

@@ -74,6 +74,9 @@ class NonFiniteCostError(FloatingPointError):
         super().__init__(message)
         self.fit, self.epoch, self.failure = fit, epoch, failure
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.fit, self.epoch, self.failure), vars(self)
+
 
 def fit(
     network: Network,
@@ -153,27 +156,27 @@ def fit(
             "fit: expected key and state with values. Received: traced arrays; use train"
         )
     checks.whole_number("fit", "epochs", epochs, 1)
-    data = check_data("fit", "data", data)
-    check_values("fit", "data", data)
-    check_steps("fit", epochs, batch_size, data)
+    given, data = (data, validation), check_data("fit", "data", data)
+    check_values("fit", "data", data, given[0])
+    epochs, batch_size = check_steps("fit", epochs, batch_size, data)
     checks.flag("fit", "progress", progress)
     if on_epoch is not None:
         checks.routine("fit", "on_epoch", on_epoch)
     if patience is not None:
-        checks.whole_number("fit", "patience", patience, 1)
+        patience = checks.whole_number("fit", "patience", patience, 1)
         if validation is None:
             raise ValueError("fit: expected validation data with patience. Received: None")
     if validation is not None:
         validation = check_data("fit", "validation", validation)
-        check_values("fit", "validation", validation)
+        check_values("fit", "validation", validation, given[1])
     if checkpoint is not None:
         checks.path("fit", "checkpoint", checkpoint)
-    checks.whole_number("fit", "keep", keep, 1)
+    keep = checks.whole_number("fit", "keep", keep, 1)
     save_every = _checked_interval(save_every)
     plan = Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )
-    functions = stretches.check(plan, key, data, validation, state)
+    functions = stretches.check(plan, key, data, validation, state, given)
     with contextlib.ExitStack() as stack:
         folder = None
         if checkpoint is not None:
@@ -381,13 +384,12 @@ def _as_weak_as(leaf: Array, start: Array) -> Array:
 
 def _checked_interval(save_every: Every) -> Every:
     if not isinstance(save_every, datetime.timedelta):
-        if isinstance(save_every, float):
+        if isinstance(save_every, (float, np.timedelta64)):
             raise TypeError(
                 "fit: expected save_every as a number of epochs or a datetime.timedelta. "
                 f"Received: {checks.describe(save_every)}"
             )
-        checks.whole_number("fit", "save_every", save_every, 1)
-        return int(save_every)
+        return checks.whole_number("fit", "save_every", save_every, 1)
     if save_every < datetime.timedelta(0):
         raise ValueError(f"fit: expected save_every not below 0. Received: {save_every}")
     return save_every

@@ -22,23 +22,51 @@ def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
     @functools.wraps(function)
     def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         x = checks.floating(function.__name__, "x", x)
-        if x.dtype.itemsize >= 4:
-            return function(x, *args, **kwargs)
-        result = function(x.astype(jnp.float32), *args, **kwargs)
-        return saturate(result, float(jnp.finfo(x.dtype).max)).astype(x.dtype)
+        return narrowed(function(widened(x), *args, **kwargs), x.dtype)
 
     return wrapper
 
 
+def widened(x: Array) -> Array:
+    """Half precision as float32; anything else as it is."""
+    return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
+
+
+def narrowed(result: Array, dtype: Any) -> Array:
+    """A result of `widened` numbers in the dtype that they had, with nothing finite made infinite.
+
+    The gradient passes as it is, so it may still be beyond float16's largest number.
+    """
+    if result.dtype == dtype:
+        return result
+    return saturate(result, largest(dtype)).astype(dtype)
+
+
+def largest(dtype: Any) -> float:
+    """The largest finite number of a dtype."""
+    return float(jnp.finfo(dtype).max)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def saturate(x: Array, largest: float) -> Array:
-    """Finite values beyond the largest finite one become it, with an unchanged gradient."""
-    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -largest, largest))
+def saturate(x: Array, limit: float) -> Array:
+    """Finite values beyond the limit become it, with an unchanged gradient."""
+    return jnp.where(jnp.isinf(x), x, jnp.clip(x, -limit, limit))
 
 
 @saturate.defjvp
-def _(largest: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-    return saturate(*primals, largest), *tangents
+def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    return saturate(*primals, limit), *tangents
+
+
+def exponent_bits(x: Array) -> Array:
+    """The bits of the exponent of `x >= 0`, as an integer; 0 of what is 0 or subnormal."""
+    info = jnp.finfo(x.dtype)
+    return jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}")) >> info.nmant
+
+
+def power_of_two(exponent: Array, dtype: Any) -> Array:
+    """The power of two with those bits of the exponent, exactly."""
+    return jax.lax.bitcast_convert_type(exponent << jnp.finfo(dtype).nmant, dtype)
 
 
 def head(x: Array) -> Array:

@@ -3,16 +3,28 @@
 A loss takes outputs and targets whose leading axis is the batch, and returns one number per
 example. Nothing is broadcast: shapes that do not match are refused, since `(n,)` against `(n, 1)`
 would otherwise be an `n` by `n` table, averaged without a word.
+
+Half precision is computed in float32. A loss beyond its largest number becomes that number, and so
+does a derivative.
 """
 
+import functools
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int, Num
+from jaxtyping import Array, Bool, Float, Integer, Num
 
 from jaxnet import activations, checks
+from jaxnet.floats import (
+    exponent_bits,
+    largest,
+    narrowed,
+    power_of_two,
+    saturate,
+    widened,
+)
 from jaxnet.logits import log_softmax
 
 __all__ = [
@@ -30,8 +42,9 @@ __all__ = [
 
 Outputs = Float[Array, "batch *outputs"]
 Targets = Num[ArrayLike, "batch *outputs"] | Bool[ArrayLike, "batch *outputs"]
+Smoothing = float | Float[ArrayLike, ""]
 Classes = Float[Array, "*batch classes"]
-Labels = Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]
+Labels = Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]
 
 
 def weighted_mean(
@@ -43,7 +56,10 @@ def weighted_mean(
         values: losses or metrics, one per example.
         weights: of the same shape and any dtype, not negative; `None`: equal ones. A value of
             weight 0 does not count, even if it is infinite or NaN (though what it was computed
-            from may still have a NaN gradient), and if all weights are 0 the mean is 0.
+            from may still have a NaN gradient), and if all weights are 0 the mean is 0. What counts
+            is their size relative to the largest, which may be as small as a float32 can be.
+
+    No sum overflows on the way: the mean of finite values is finite, and so is its gradient.
 
     Raises:
         ValueError: the shapes differ, or a weight is negative or not finite (where the weights
@@ -53,15 +69,81 @@ def weighted_mean(
     1.5
     """
     values = checks.floating("weighted_mean", "values", values)
+    dtype, values = values.dtype, widened(values)
     if weights is None:
-        return jnp.mean(values)
+        plain = jnp.mean(values)
+        scaled = jnp.mean(values * 2.0**-64) * 2.0**64
+        return narrowed(jnp.where(jnp.isfinite(plain), plain, scaled), dtype)
     weights = checks.numbers("weighted_mean", "weights", weights)
     checks.same_shape("weighted_mean", "weights", weights, "values", values)
     checks.within("weighted_mean", "weights", weights, 0)
     weights = jnp.asarray(weights).astype(values.dtype)
+    return narrowed(_weighted_mean(values, weights), dtype)
+
+
+@jax.custom_jvp
+def _weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """By the plain formula, as it has always been, where nothing can overflow or vanish."""
+    plain = jnp.sum(weights * _counted(values, weights)) / _divisor(weights)
+    relative = relative_weights(weights)
+    counted = _counted(values, relative)
+    large = jnp.max(jnp.abs(counted), initial=0) > 2.0**64
+    scale = jnp.where(large, 2.0**-64, 1.0).astype(values.dtype)
+    careful = jnp.sum(relative * (counted * scale)) / _divisor(relative) / scale
+    return jnp.where(_is_ordinary(values, weights), plain, careful)
+
+
+@_weighted_mean.defjvp
+def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
+    (values, weights), (change, weight_change) = primals, tangents
+    mean, ordinary = _weighted_mean(values, weights), _is_ordinary(values, weights)
+    relative = relative_weights(weights)
+    shares = jnp.where(ordinary, weights, relative)
+    total = jnp.where(ordinary, _divisor(weights), _divisor(relative))
+    factor = jnp.where(ordinary, 1, _relative_factor(weights))
+    by_values = jnp.sum(shares * _counted(change, shares)) / total
+    differences = (_counted(values, shares) - mean) / total * factor
+    return mean, by_values + jnp.sum(differences * weight_change)
+
+
+def _counted(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, "..."]:
+    """The values, but 0 in place of those of weight 0, which may be infinite."""
+    return jnp.where(weights == 0, 0, values)
+
+
+def _is_ordinary(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Bool[Array, ""]:
+    """Whether no product or sum of them comes near the limits of float32."""
+    largest_weight = jnp.max(weights, initial=0)
+    fit = (largest_weight >= 2.0**-20) & (largest_weight <= 2.0**20)
+    return fit & (jnp.max(jnp.abs(_counted(values, weights)), initial=0) <= 2.0**64)
+
+
+def _divisor(weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """The sum of the weights, or 1 where they are all 0."""
     total = jnp.sum(weights)
-    counted = jnp.sum(weights * jnp.where(weights == 0, 0, values))
-    return counted / jnp.where(total == 0, 1, total)
+    return jnp.where(total == 0, 1, total)
+
+
+def relative_weights(weights: Float[Array, "..."]) -> Float[Array, "..."]:
+    """Weights times a power of two that makes the largest about 1, so that their sums are finite.
+
+    No digit changes, so neither does a mean that is weighted by them. Subnormal weights, which XLA
+    takes for 0, are multiples of the smallest number, and their bits are those multiples.
+    """
+    info = jnp.finfo(weights.dtype)
+    factor = _relative_factor(weights)
+    exponent = exponent_bits(factor) - (info.nmant - info.minexp)
+    smallest = power_of_two(jnp.maximum(exponent, 0), weights.dtype)
+    multiples = jax.lax.bitcast_convert_type(weights, exponent.dtype)
+    is_subnormal = (multiples > 0) & (multiples < 2**info.nmant)
+    return jnp.where(is_subnormal, multiples.astype(weights.dtype) * smallest, weights * factor)
+
+
+def _relative_factor(weights: Float[Array, "..."]) -> Float[Array, ""]:
+    """The power of two, itself not subnormal, that brings the largest weight nearest to [1, 2)."""
+    last = 2 * (jnp.finfo(weights.dtype).maxexp - 1)
+    exponent = last - exponent_bits(jnp.max(weights, initial=0))
+    return power_of_two(jnp.maximum(exponent, 1), weights.dtype)
 
 
 # Regression.
@@ -80,7 +162,7 @@ def squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     Array([1.5488], dtype=float32)
     """
     outputs, targets = checks.pair("squared_error", outputs, targets)
-    return _sum_outputs(jnp.square(outputs - targets))
+    return _sum_outputs(_squares(outputs, targets), outputs.dtype)
 
 
 def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -92,7 +174,7 @@ def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " bat
     Array([2.], dtype=float32)
     """
     outputs, targets = checks.pair("mean_squared_error", outputs, targets)
-    return _mean_outputs(jnp.square(outputs - targets))
+    return _mean_outputs(_squares(outputs, targets), outputs.dtype)
 
 
 def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -102,7 +184,7 @@ def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]
     Array([2.], dtype=float32)
     """
     outputs, targets = checks.pair("absolute_error", outputs, targets)
-    return _sum_outputs(_absolute(outputs - targets))
+    return _sum_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
 def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -112,7 +194,7 @@ def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " ba
     Array([1.], dtype=float32)
     """
     outputs, targets = checks.pair("mean_absolute_error", outputs, targets)
-    return _mean_outputs(_absolute(outputs - targets))
+    return _mean_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
 def huber(
@@ -127,12 +209,13 @@ def huber(
     >>> huber(jnp.array([[0.5], [3.0]]), jnp.array([[0.0], [0.0]]))
     Array([0.125, 2.5  ], dtype=float32)
     """
-    checks.number("huber", "delta", delta, 0)
+    delta = checks.number("huber", "delta", delta, 0)
     outputs, targets = checks.pair("huber", outputs, targets)
-    size = jnp.abs(outputs - targets)
+    size = jnp.abs(_errors(outputs, targets))
     small = size <= delta
     quadratic = jnp.square(jnp.where(small, size, 0)) / 2
-    return _sum_outputs(jnp.where(small, quadratic, delta * (size - delta / 2)))
+    linear = delta * (size - delta / 2)
+    return _sum_outputs(jnp.where(small, quadratic, linear), outputs.dtype)
 
 
 # Classification.
@@ -142,7 +225,7 @@ def cross_entropy(
     probabilities: Classes,
     targets: Labels,
     *,
-    label_smoothing: float = 0.0,
+    label_smoothing: Smoothing = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
 ) -> Float[Array, "*batch"]:
     """The cross-entropy of each example, `-sum_k targets_k * log(probabilities_k)`.
@@ -160,14 +243,16 @@ def cross_entropy(
     expected = _class_targets(
         "cross_entropy", probabilities, targets, label_smoothing, class_weights
     )
-    return -jnp.sum(_times_log(expected.astype(probabilities.dtype), probabilities), -1)
+    dtype, probabilities = probabilities.dtype, widened(probabilities)
+    terms = _times_log(expected.astype(probabilities.dtype), probabilities, dtype)
+    return narrowed(-jnp.sum(terms, -1), dtype)
 
 
 def softmax_cross_entropy(
     logits: Classes,
     targets: Labels,
     *,
-    label_smoothing: float = 0.0,
+    label_smoothing: Smoothing = 0.0,
     class_weights: Float[ArrayLike, " classes"] | None = None,
 ) -> Float[Array, "*batch"]:
     """The cross-entropy of each example, `-sum_k targets_k * log_softmax(logits)_k`.
@@ -176,8 +261,8 @@ def softmax_cross_entropy(
         logits: `[batch, classes]`, any real numbers; -inf for a class that cannot be.
         targets: either labels, integers from 0 to classes - 1 of shape `[batch]`, or
             distributions, `[batch, classes]`.
-        label_smoothing: from 0 to 1; the share of each target that is spread evenly over the
-            classes.
+        label_smoothing: a number from 0 to 1, which may be traced; the share of each target that
+            is spread evenly over the classes.
         class_weights: `[classes]`; every class's term is multiplied by its weight. The mean of
             that divides by the number of examples; PyTorch's divides by the sum of the weights
             of their classes: `weighted_mean(unweighted losses, class_weights[labels])`.
@@ -185,7 +270,7 @@ def softmax_cross_entropy(
     Raises:
         ValueError: shapes that do not match, a label out of range (where the labels are known,
             that is outside `jit`), a `label_smoothing` outside of [0, 1].
-        TypeError: logits that are not floating-point.
+        TypeError: logits that are not floating-point, or labels that are.
 
     >>> softmax_cross_entropy(jnp.array([[34.0, 32.0, 25.0]]), jnp.array([1]))
     Array([2.127], dtype=float32)
@@ -200,10 +285,12 @@ def softmax_cross_entropy(
     expected = _class_targets(
         "softmax_cross_entropy", logits, targets, label_smoothing, class_weights
     )
+    dtype, logits = logits.dtype, _widened_logits(logits)
     if expected.dtype == bool:
-        return _label_cross_entropy(logits, expected)
+        return narrowed(_label_cross_entropy(logits, expected), dtype)
     log_probabilities = log_softmax(logits)
-    return -jnp.sum(expected * jnp.where(expected == 0, 0, log_probabilities), -1)
+    terms = expected * jnp.where(expected == 0, 0, log_probabilities)
+    return narrowed(-jnp.sum(terms, -1), dtype)
 
 
 def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -216,9 +303,10 @@ def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Arra
     Array([0.2231, 1.6094], dtype=float32)
     """
     probabilities, targets = _yes_or_no("binary_cross_entropy", probabilities, targets)
+    dtype, probabilities, targets = probabilities.dtype, widened(probabilities), widened(targets)
     complements = jnp.where(targets == 1, 0, probabilities)
-    positive = _times_log(targets, probabilities)
-    return -_sum_outputs(positive + (1 - targets) * jnp.log1p(-complements))
+    positive = _times_log(targets, probabilities, dtype)
+    return -_sum_outputs(positive + (1 - targets) * jnp.log1p(-complements), dtype)
 
 
 def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Array, " batch"]:
@@ -231,8 +319,9 @@ def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Arr
     Array([0.1269, 2.1269], dtype=float32)
     """
     logits, targets = _yes_or_no("sigmoid_binary_cross_entropy", logits, targets)
+    dtype, logits, targets = logits.dtype, widened(logits), widened(targets)
     yes, no = activations.softplus(-logits), activations.softplus(logits)
-    return _sum_outputs(targets * yes + (1 - targets) * no)
+    return _sum_outputs(targets * yes + (1 - targets) * no, dtype)
 
 
 @jax.custom_jvp
@@ -273,9 +362,46 @@ def _yes_or_no(function: str, outputs: Outputs, targets: Targets) -> tuple[Array
     return checks.pair(function, outputs, targets)
 
 
-def _times_log(targets: Array, probabilities: Array) -> Array:
+def _times_log(targets: Array, probabilities: Array, dtype: Any) -> Array:
     """`targets * log(probabilities)`, and 0 where the target is 0, also at a probability of 0."""
-    return targets * jnp.log(jnp.where(targets == 0, 1, probabilities))
+    counted = jnp.where(targets == 0, 1, probabilities)
+    if dtype == counted.dtype:
+        return targets * jnp.log(counted)
+    return _times_gentle_log(targets, counted, largest(dtype))
+
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(2,))
+def _times_gentle_log(targets: Array, x: Array, steepest: float) -> Array:
+    """`targets * log(x)`, whose derivative in x is at most the steepest."""
+    return targets * jnp.log(x)
+
+
+@_times_gentle_log.defjvp
+def _(
+    steepest: float, primals: tuple[Array, Array], tangents: tuple[Array, Array]
+) -> tuple[Array, Array]:
+    (targets, x), (change, tangent) = primals, tangents
+    slope = jnp.minimum(targets / x, steepest)
+    return targets * jnp.log(x), change * jnp.log(x) + tangent * slope
+
+
+def _errors(outputs: Array, targets: Array, most: float = 1.0) -> Array:
+    """`outputs - targets`; of half precision in float32, up to `most` times its largest number."""
+    errors = widened(outputs) - widened(targets)
+    if errors.dtype == outputs.dtype:
+        return errors
+    return saturate(errors, most * largest(outputs.dtype))
+
+
+def _squares(outputs: Array, targets: Array) -> Array:
+    """The squared errors, whose derivative is twice the error."""
+    return jnp.square(_errors(outputs, targets, 1 / 2))
+
+
+def _widened_logits(logits: Array) -> Array:
+    """Half precision as float32, no further out than where differences of them are finite."""
+    wide = widened(logits)
+    return wide if wide.dtype == logits.dtype else saturate(wide, largest(wide.dtype) / 2)
 
 
 def _absolute(errors: Array) -> Array:
@@ -283,15 +409,15 @@ def _absolute(errors: Array) -> Array:
     return jnp.where(errors == 0, 0, jnp.abs(errors))
 
 
-def _sum_outputs(errors: Outputs) -> Float[Array, " batch"]:
-    return jnp.sum(errors, tuple(range(1, errors.ndim)))
+def _sum_outputs(losses: Outputs, dtype: Any) -> Float[Array, " batch"]:
+    return narrowed(jnp.sum(losses, tuple(range(1, losses.ndim))), dtype)
 
 
-def _mean_outputs(errors: Outputs) -> Float[Array, " batch"]:
-    return jnp.mean(errors, tuple(range(1, errors.ndim)))
+def _mean_outputs(losses: Outputs, dtype: Any) -> Float[Array, " batch"]:
+    return narrowed(jnp.mean(losses, tuple(range(1, losses.ndim))), dtype)
 
 
-def one_hot_mask(labels: Int[Array, "*batch"], classes: int) -> Bool[Array, "*batch classes"]:
+def one_hot_mask(labels: Integer[Array, "*batch"], classes: int) -> Bool[Array, "*batch classes"]:
     """Whether each class is the label: one-hot, as a mask."""
     index = jax.lax.broadcasted_iota(labels.dtype, (*labels.shape, classes), labels.ndim)
     return index == jnp.expand_dims(labels, -1)
@@ -301,18 +427,22 @@ def _class_targets(
     function: str,
     outputs: Array,
     targets: ArrayLike,
-    label_smoothing: float,
+    label_smoothing: Smoothing,
     class_weights: ArrayLike | None,
 ) -> Array:
-    """Targets as a distribution over the classes, or as a boolean mask if they are plain labels."""
+    """Targets as a distribution over the classes, or as a boolean mask if they are plain labels.
+
+    Distributions for outputs of half precision are of float32.
+    """
     if outputs.ndim == 0:
         raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
-    number = isinstance(label_smoothing, (int, float)) and not isinstance(label_smoothing, bool)
-    if not number or not 0 <= label_smoothing <= 1:
+    try:
+        smoothing = checks.number(function, "label_smoothing", label_smoothing, 0, 1)
+    except (TypeError, ValueError):
         raise ValueError(
             f"{function}: expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
-        )
-    classes = outputs.shape[-1]
+        ) from None
+    classes, dtype = outputs.shape[-1], widened(outputs).dtype
     if class_weights is not None:
         class_weights = checks.numbers(function, "class_weights", class_weights)
         if class_weights.shape != (classes,):
@@ -321,17 +451,30 @@ def _class_targets(
                 f"Received: {list(class_weights.shape)}"
             )
         checks.within(function, "class_weights", class_weights, 0)
-    array = checks.as_array(function, "targets", targets)
-    if jnp.issubdtype(array.dtype, jnp.integer):
-        expected = one_hot_mask(checks.labels(function, array, outputs), classes)
+    expected = labels_or_distributions(function, targets, outputs)
+    if jnp.issubdtype(expected.dtype, jnp.integer):
+        expected = one_hot_mask(expected, classes)
     else:
-        targets = checks.numbers(function, "targets", targets)
-        name = "targets, if they are no integer labels,"
-        expected = checks.like(function, name, targets, "outputs", outputs)
-    if label_smoothing:
-        even = label_smoothing / classes
-        expected = (1 - label_smoothing) * expected.astype(outputs.dtype) + even
+        expected = widened(expected)
+    if not checks.is_concrete(smoothing) or smoothing != 0:
+        if isinstance(smoothing, jax.Array):
+            smoothing = smoothing.astype(dtype)
+        expected = (1 - smoothing) * expected.astype(dtype) + smoothing / classes
     if class_weights is not None:
-        weights = jnp.asarray(class_weights, outputs.dtype)
-        expected = expected.astype(outputs.dtype) * jnp.broadcast_to(weights, outputs.shape)
+        weights = jnp.asarray(class_weights, dtype)
+        expected = expected.astype(dtype) * jnp.broadcast_to(weights, outputs.shape)
     return expected
+
+
+def labels_or_distributions(
+    function: str, targets: ArrayLike, outputs: Array
+) -> Integer[Array, "*batch"] | Float[Array, "*batch classes"]:
+    """Targets as integer labels, or as distributions in the dtype of `outputs [*batch, classes]`.
+
+    Floating-point numbers, one for each row of the outputs, are labels of the wrong type.
+    """
+    array = checks.as_array(function, "targets", targets)
+    if checks.is_integer(array) or array.shape == outputs.shape[:-1]:
+        return checks.labels(function, targets, outputs)
+    name = "targets, if they are no integer labels,"
+    return checks.like(function, name, targets, "outputs", outputs)

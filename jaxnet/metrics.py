@@ -3,16 +3,21 @@
 Those of single examples have the form of losses, one number per example, so that `weighted_mean`
 averages both. Those of a whole set start from its confusion matrix, which is a sum over examples:
 the matrices of two halves add up to that of the whole.
+
+An example with NaN among its outputs has no largest output, so it counts as wrong, whatever its
+label. scikit-learn refuses NaN.
 """
 
 from typing import NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxnet import checks
-from jaxnet.losses import one_hot_mask
+from jaxnet.floats import narrowed, widened
+from jaxnet.losses import labels_or_distributions, one_hot_mask
 
 __all__ = [
     "ClassScores",
@@ -27,7 +32,7 @@ __all__ = [
 
 def accuracy(
     outputs: Float[Array, "*batch classes"],
-    targets: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
+    targets: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
 ) -> Float[Array, "*batch"]:
     """1 for each example whose largest output is that of its label, else 0.
 
@@ -43,12 +48,13 @@ def accuracy(
     Array([1., 0.], dtype=float32)
     """
     outputs, labels = _classified("accuracy", outputs, targets)
-    return (_largest(outputs) == labels).astype(outputs.dtype)
+    right = (_largest(outputs).astype(labels.dtype) == labels) & ~_is_unknown(outputs)
+    return right.astype(outputs.dtype)
 
 
 def top_k_accuracy(
     outputs: Float[Array, "*batch classes"],
-    targets: Int[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
+    targets: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
     *,
     k: int,
 ) -> Float[Array, "*batch"]:
@@ -61,18 +67,19 @@ def top_k_accuracy(
     """
     outputs = _of_classes("top_k_accuracy", outputs)
     classes = outputs.shape[-1]
-    checks.whole_number("top_k_accuracy", "k", k, 1, classes)
+    k = checks.whole_number("top_k_accuracy", "k", k, 1, classes)
     outputs, labels = _classified("top_k_accuracy", outputs, targets)
     chosen = one_hot_mask(labels, classes)
     label_output = jnp.max(outputs, -1, keepdims=True, where=chosen, initial=-jnp.inf)
     before_label = ~jnp.cumulative_sum(chosen, axis=-1, dtype=bool)
     ahead = (outputs > label_output) | ((outputs == label_output) & before_label)
-    return (jnp.sum(ahead, -1) < k).astype(outputs.dtype)
+    right = (jnp.sum(ahead, -1) < k) & ~_is_unknown(outputs)
+    return right.astype(outputs.dtype)
 
 
 def binary_accuracy(
     outputs: Float[Array, "batch *outputs"],
-    targets: Int[ArrayLike, "batch *outputs"] | Float[ArrayLike, "batch *outputs"],
+    targets: Integer[ArrayLike, "batch *outputs"] | Float[ArrayLike, "batch *outputs"],
     *,
     threshold: float = 0.0,
 ) -> Float[Array, " batch"]:
@@ -84,26 +91,39 @@ def binary_accuracy(
     >>> binary_accuracy(jnp.array([[2.0], [-1.0]]), jnp.array([[1], [1]]))
     Array([1., 0.], dtype=float32)
     """
-    checks.number("binary_accuracy", "threshold", threshold)
+    threshold = checks.number("binary_accuracy", "threshold", threshold)
     outputs, targets = checks.pair("binary_accuracy", outputs, targets)
-    right = (outputs > threshold) == (targets > 0.5)
+    known = ~jnp.isnan(outputs) & ~jnp.isnan(targets)
+    right = ((outputs > threshold) == (targets > 0.5)) & known
     return jnp.mean(right, tuple(range(1, outputs.ndim)), dtype=outputs.dtype)
 
 
 def confusion_matrix(
-    outputs: Float[Array, "batch classes"], targets: Int[ArrayLike, " batch"]
+    outputs: Float[Array, "batch classes"], targets: Integer[ArrayLike, " batch"]
 ) -> Int[Array, "classes classes"]:
     """How many examples of each class (rows) were taken for each class (columns).
 
-    Matrices of parts of a set add up to that of the set.
+    Matrices of parts of a set add up to that of the set. An example with NaN among its outputs is
+    taken for no class, so it is refused; under `jit`, where that is not known, it is left out.
+
+    Raises:
+        ValueError: shapes that do not match and, outside `jit`, NaN among the outputs or a label
+            out of range.
 
     >>> confusion_matrix(jnp.array([[0.1, 0.9], [0.8, 0.2], [0.3, 0.7]]), jnp.array([1, 1, 0]))
     Array([[0, 1],
            [1, 1]], dtype=int32)
     """
     outputs, labels = _classified("confusion_matrix", outputs, targets)
-    classes = outputs.shape[-1]
-    cells = classes * labels.ravel() + _largest(outputs).ravel()
+    classes, unknown = outputs.shape[-1], _is_unknown(outputs)
+    if checks.is_concrete(unknown) and unknown.any():
+        raise ValueError(
+            "confusion_matrix: expected outputs without NaN, in which none is the largest. "
+            f"Received: nan in row {int(np.argmax(unknown))}"
+        )
+    counted = (labels >= 0) & (labels < classes) & ~unknown
+    cells = jnp.where(counted, classes * labels.astype(jnp.int32) + _largest(outputs), classes**2)
+    cells = cells.ravel()
     return jnp.bincount(cells, length=classes**2).reshape(classes, classes)
 
 
@@ -160,14 +180,21 @@ def r_squared(
     Array(0.5, dtype=float32)
     """
     outputs, targets = checks.pair("r_squared", outputs, targets)
+    dtype, outputs, targets = outputs.dtype, widened(outputs), widened(targets)
     residual = jnp.sum(jnp.square(targets - outputs), 0)
     mean = jnp.broadcast_to(jnp.mean(targets, 0, keepdims=True), targets.shape)
     total = jnp.sum(jnp.square(targets - mean), 0)
-    return 1 - jnp.where(residual == 0, 0, residual / jnp.where(residual == 0, 1, total))
+    share = jnp.where(residual == 0, 0, residual / jnp.where(residual == 0, 1, total))
+    return narrowed(1 - share, dtype)
 
 
 def _largest(outputs: Array) -> Int[Array, "*batch"]:
     return jnp.argmax(outputs, -1).astype(jnp.int32)
+
+
+def _is_unknown(outputs: Array) -> Bool[Array, "*batch"]:
+    """Of which rows the largest number is not known, as one of them is NaN."""
+    return jnp.isnan(outputs).any(-1)
 
 
 def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float[Array, " classes"]:
@@ -184,8 +211,7 @@ def _of_classes(function: str, outputs: Array) -> Float[Array, "*batch classes"]
 def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
     """Outputs and the labels of their rows."""
     outputs = _of_classes(function, outputs)
-    array = checks.as_array(function, "targets", targets)
-    if jnp.issubdtype(array.dtype, jnp.floating):
-        distributions = checks.like(function, "targets", targets, "outputs", outputs)
-        return outputs, _largest(distributions)
-    return outputs, checks.labels(function, targets, outputs).astype(jnp.int32)
+    labels = labels_or_distributions(function, targets, outputs)
+    if jnp.issubdtype(labels.dtype, jnp.floating):
+        return outputs, jnp.where(_is_unknown(labels), -1, _largest(labels))
+    return outputs, labels

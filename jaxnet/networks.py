@@ -117,8 +117,8 @@ def dense(
     >>> layer.apply(parameters, jnp.array([1.0, 2.0, 3.0]))
     Array([7., 0.], dtype=float32)
     """
-    checks.whole_number("dense", "inputs", inputs, 1, _MOST_FEATURES)
-    checks.whole_number("dense", "outputs", outputs, 1, _MOST_FEATURES)
+    inputs = checks.whole_number("dense", "inputs", inputs, 1, _MOST_FEATURES)
+    outputs = checks.whole_number("dense", "outputs", outputs, 1, _MOST_FEATURES)
     checks.routine("dense", "activation", activation)
     if initializer is None:
         initializer = _initializer_for(activation)
@@ -173,8 +173,8 @@ def dropout(rate: float) -> Network:
     >>> dropout(0.5).apply((), jnp.ones(4), key=jax.random.key(1))
     Array([2., 0., 2., 2.], dtype=float32)
     """
-    checks.number("dropout", "rate", rate, 0, 1, below=True)
     name = f"dropout({rate})"
+    rate = checks.number("dropout", "rate", rate, 0, 1, below=True)
 
     def apply(
         parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
@@ -213,8 +213,8 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
     >>> layer.apply(layer.init(jax.random.key(0)), jnp.array([1.0, 3.0]))
     Array([-1.,  1.], dtype=float32)
     """
-    checks.whole_number("layer_norm", "features", features, 1, _MOST_FEATURES)
-    checks.number("layer_norm", "epsilon", epsilon, 0)
+    features = checks.whole_number("layer_norm", "features", features, 1, _MOST_FEATURES)
+    epsilon = checks.number("layer_norm", "epsilon", epsilon, 0)
     name = f"layer_norm({features})"
 
     def init(key: Key[Array, ""]) -> LayerNormParameters:
@@ -449,12 +449,16 @@ def _arrays(name: str, parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -
             f"{name}: expected parameters {expected}. "
             f"Received: {checks.shortened(checks.outline(parameters))}"
         )
+    checks.arrays(name, "parameters", parameters)
     return tuple(parameters)
 
 
 def _check_inputs(name: str, x: Array, features: int, dtype: DTypeLike) -> None:
-    if not hasattr(x, "dtype"):
-        raise TypeError(f"{name}: expected inputs as an array. Received: {checks.describe(x)}")
+    hint = checks.advice(x)
+    if not hasattr(x, "dtype") or hint:
+        raise TypeError(
+            f"{name}: expected inputs as an array. Received: {checks.describe(x)}{hint}"
+        )
     if jnp.ndim(x) == 0 or x.shape[-1] != features:
         raise ValueError(
             f"{name}: expected inputs with {features} features. Received: {list(jnp.shape(x))}"

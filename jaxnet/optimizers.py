@@ -68,7 +68,7 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(jnp.array([1.0])))[0]
     Array([-1.], dtype=float32)
     """
-    _check_rate("gradient_descent", learning_rate)
+    learning_rate = _checked_rate("gradient_descent", learning_rate)
 
     def init(parameters: Parameters) -> GradientDescentState:
         checks.floats("gradient_descent", "parameters", parameters)
@@ -125,7 +125,7 @@ def sgd(
     >>> optimizer.update(jnp.array([2.0]), state)[0]
     Array([-1.9], dtype=float32)
     """
-    _check_rate("sgd", learning_rate)
+    learning_rate = _checked_rate("sgd", learning_rate)
     checks.number("sgd", "momentum", momentum, 0, 1, below=True)
     checks.flag("sgd", "nesterov", nesterov)
 
@@ -238,7 +238,7 @@ def _adam(
     weight_decay: Number | None = None,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    _check_rate(name, learning_rate)
+    learning_rate = _checked_rate(name, learning_rate)
     checks.number(name, "b1", b1, 0, 1, below=True)
     checks.number(name, "b2", b2, 0, 1, below=True)
     checks.number(name, "eps", eps, 0)
@@ -307,10 +307,10 @@ def _decays(
 
 def _rate(name: str, learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
     """The learning rate of that step."""
-    if not callable(learning_rate):
-        return learning_rate
-    rate = learning_rate(step)
+    rate = learning_rate(step) if callable(learning_rate) else learning_rate
     checks.scalar(name, "the learning_rate of a step", rate)
+    if isinstance(rate, (np.generic, np.ndarray, jax.Array)) and checks.is_integer(rate):
+        return jnp.asarray(rate, jnp.float32)  # as -1 is no unsigned integer
     return rate
 
 
@@ -319,9 +319,10 @@ def _descend(rate: Number, directions: Parameters) -> Parameters:
     return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
 
 
-def _check_rate(name: str, learning_rate: LearningRate) -> None:
-    if not callable(learning_rate):
-        checks.number(name, "learning_rate", learning_rate, 0)
+def _checked_rate(name: str, learning_rate: LearningRate) -> LearningRate:
+    if callable(learning_rate):
+        return learning_rate
+    return checks.number(name, "learning_rate", learning_rate, 0)
 
 
 def _cast(hyperparameter: ArrayLike, array: Array) -> Array:

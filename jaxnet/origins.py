@@ -18,7 +18,7 @@ from jaxnet.data import Data, DataLike, check_data
 from jaxnet.evaluation import Measure, batch_means, check_measures
 from jaxnet.inspection import Visit, layers_in, visits
 from jaxnet.networks import Network
-from jaxnet.training import TrainState, check_arguments, make_step
+from jaxnet.training import TrainState, check_arguments, check_state, make_step
 
 __all__ = ["Origin", "locate_non_finite"]
 
@@ -82,8 +82,8 @@ def locate_non_finite(
     >>> print(locate_non_finite(network, squared_error, optimizer, state, batch))
     inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
-    check_arguments("locate_non_finite", network, optimizer, state)
-    checks.instance("locate_non_finite", "state", state, TrainState)
+    check_arguments("locate_non_finite", network, optimizer)
+    check_state("locate_non_finite", state)
     batch = check_step("locate_non_finite", network, loss, state.parameters, batch, key)
     plan = network, loss, optimizer
     step = watched_step(plan, state, batch, key)
@@ -100,10 +100,10 @@ def check_step(
 ) -> Data:
     """The batch as arrays; what does not fit the network, the loss or the rest is refused."""
     checks.routine(function, "loss", loss)
-    batch = check_data(function, "batch", batch)
+    given, batch = batch, check_data(function, "batch", batch)
     if key is not None:
         checks.key(function, key)
-    check_measures(function, "batch", network, {"cost": loss}, batch, parameters)
+    check_measures(function, "batch", network, {"cost": loss}, batch, parameters, given)
     return batch
 
 

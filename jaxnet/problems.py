@@ -60,7 +60,7 @@ def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
     >>> [problem.name for problem in standard_problems()]
     ['quadratic', 'narrow quadratic', 'rosenbrock', 'network', 'sparse', 'zero', 'magnitudes']
     """
-    checks.whole_number("standard_problems", "seed", seed, 0)
+    seed = checks.whole_number("standard_problems", "seed", seed, 0)
     random = np.random.default_rng(seed)
     normal, uniform = random.standard_normal, random.uniform
     start = _drawn(normal)

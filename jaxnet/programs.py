@@ -345,7 +345,7 @@ def _made(key: _Key) -> Any:
 
 def settings() -> str:
     """All of JAX's settings."""
-    return repr(jax.config.values)
+    return sys.intern(repr(jax.config.values))
 
 
 def _is_weakly_typed(value: Any) -> bool:

@@ -9,7 +9,6 @@ import contextlib
 import datetime
 import errno
 import functools
-import math
 import os
 import re
 import tempfile
@@ -268,7 +267,7 @@ class RunFolder:
 
     def _save_best(self, best: Any) -> None:
         """Writes the best parameters if there are any, and others than in the file."""
-        if best is None or not math.isfinite(best.cost):
+        if best is None or not int(best.epoch):
             return
         about = {"epoch": int(best.epoch), "cost": float(best.cost)}
         if about != self._best:

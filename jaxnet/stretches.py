@@ -73,6 +73,7 @@ def check(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
+    given: tuple[Any, Any],
 ) -> Hashable:
     """Traces the network, its measures and a step on the data; what has passed before, not again.
 
@@ -88,7 +89,7 @@ def check(
     if identity is None or call not in _passed:
         network, loss, optimizer, _, metrics, *_ = plan
         measures = named_measures("fit", loss, metrics)
-        check_run("fit", network, measures, optimizer, data, validation, key, state)
+        check_run("fit", network, measures, optimizer, data, validation, key, state, given)
         if len(_passed) >= _REMEMBERED:
             _passed.clear()
         _passed.add(call)

@@ -62,9 +62,10 @@ class Sweep(NamedTuple):
                 f"member: expected a place in each of the grid's axes, {list(self.done.shape)}. "
                 f"Received: {checks.describe(place)}"
             )
-        for i, n in zip(place, self.done.shape, strict=True):
-            checks.whole_number("member", "place", i, -n, n - 1)
-        place = tuple(range(n)[i] for i, n in zip(place, self.done.shape, strict=True))
+        sizes = zip(place, self.done.shape, strict=True)
+        place = tuple(
+            range(n)[checks.whole_number("member", "place", i, -n, n - 1)] for i, n in sizes
+        )
         places = place * len(self.grid) if self.zipped else place
         values = zip(self.grid.items(), places, strict=True)
         hyperparameters = {name: value[i] for (name, value), i in values}
@@ -101,21 +102,41 @@ class Sweep(NamedTuple):
     def table(self) -> Any:
         """A `pandas.DataFrame` with a row for each run: hyperparameters and results of one number.
 
-        Keys and arrays are left out.
+        Keys and arrays are left out. The last columns are "done" and "diverged". A hyperparameter
+        of such a name is the column "grid/done", and a result with the name of another column
+        "results/done", as often as it takes to be unique.
         """
         import pandas
 
         size, shape = self.done.size, self.done.shape
         places = np.unravel_index(np.arange(size), shape)
-        columns = {}
-        for axis, (name, values) in enumerate(self.grid.items()):
-            if values.ndim == 1 and not checks.is_key(values):
-                columns[name] = np.asarray(values)[places[0 if self.zipped else axis]]
-        for path, leaf in checks.named_leaves(self.results).items():
-            if leaf.shape == shape:
-                columns[path or "result"] = np.asarray(leaf).reshape(size)
-        columns |= {"done": self.done.reshape(size), "diverged": self.diverged.reshape(size)}
-        return pandas.DataFrame(columns)
+        flags = {"done": self.done.reshape(size), "diverged": self.diverged.reshape(size)}
+        hyperparameters = {
+            name: np.asarray(values)[places[0 if self.zipped else axis]]
+            for axis, (name, values) in enumerate(self.grid.items())
+            if values.ndim == 1 and not checks.is_key(values)
+        }
+        results = {
+            path or "result": np.asarray(leaf).reshape(size)
+            for path, leaf in checks.named_leaves(self.results).items()
+            if leaf.shape == shape
+        }
+        left = _with_unique_names("grid", hyperparameters, flags)
+        right = _with_unique_names("results", results, left | flags)
+        return pandas.DataFrame(left | right | flags)
+
+
+def _with_unique_names(
+    prefix: str, columns: dict[str, Any], others: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The columns, of which those that are called as others are get the prefix until none is."""
+    renamed: dict[str, Any] = {}
+    for name, column in columns.items():
+        unique = name
+        while unique in others or unique in renamed or (unique != name and unique in columns):
+            unique = f"{prefix}/{unique}"
+        renamed[unique] = column
+    return renamed
 
 
 def sweep(
@@ -170,7 +191,7 @@ def sweep(
     checks.flag("sweep", "zipped", zipped)
     checks.flag("sweep", "progress", progress)
     if memory is not None:
-        checks.number("sweep", "memory", memory, 1)
+        memory = checks.number("sweep", "memory", memory, 1)
     values = _values(run, grid)
     lengths = [len(value) for value in values.values()]
     if zipped and len(set(lengths)) > 1:
@@ -231,7 +252,7 @@ def _array(name: str, value: Any) -> Array:
     if not fits or array.ndim == 0 or len(array) == 0:
         raise ValueError(
             f"sweep: expected at least one number or key for {name!r}. "
-            f"Received: {checks.describe(value)}"
+            f"Received: {checks.describe(value)}{checks.advice(value)}"
         )
     if checks.is_key(array):
         return jnp.asarray(array)

@@ -27,6 +27,7 @@ from jaxnet.evaluation import (
     evaluate,
     named_measures,
     total_weight,
+    with_relative_weights,
 )
 from jaxnet.losses import weighted_mean
 from jaxnet.networks import Network, check_network
@@ -56,7 +57,10 @@ class Task(NamedTuple):
 
 
 class Best(NamedTuple):
-    """The parameters of lowest validation cost so far, that cost, and how many epochs it took."""
+    """The parameters of lowest validation cost so far, that cost, and how many epochs it took.
+
+    Before the first finite cost the epoch is 0, and the cost is the largest finite float32.
+    """
 
     parameters: PyTree
     cost: Float[Array, ""]
@@ -132,7 +136,7 @@ def make_step(
         batch: DataLike,
         key: Key[Array, ""] | None = None,
     ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        checks.instance("step", "state", state, TrainState)
+        check_state("step", state)
         if key is not None:
             checks.key("step", key)
         data = check_data("step", "batch", batch)
@@ -218,6 +222,7 @@ def make_epoch(
 
     The arguments are those of `train`. With validation, `state.best` must be set, as `train` does.
     """
+    data = with_relative_weights(data)
     batches = make_batches(data, key=key, batch_size=batch_size)
     step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
@@ -308,12 +313,12 @@ def train(
     check_arguments("train", network, optimizer, state)
     checks.key("train", key)
     checks.whole_number("train", "epochs", epochs, 1)
-    data = check_data("train", "data", data)
-    check_steps("train", epochs, batch_size, data)
+    given, data = (data, validation), check_data("train", "data", data)
+    epochs, batch_size = check_steps("train", epochs, batch_size, data)
     if validation is not None:
         validation = check_data("train", "validation", validation)
     measures = named_measures("train", loss, metrics)
-    check_run("train", network, measures, optimizer, data, validation, key, state)
+    check_run("train", network, measures, optimizer, data, validation, key, state, given)
     if state is None:
         state = starting_state(network, optimizer, key)
     state = on_task(state, data, validation, batch_size)
@@ -340,8 +345,26 @@ def check_arguments(
     check_network(function, network)
     checks.optimizer(function, "optimizer", optimizer)
     if state is not None:
-        checks.instance(function, "state", state, TrainState)
-        checks.arrays(function, "state", state)
+        check_state(function, state)
+
+
+def check_state(function: str, state: TrainState) -> None:
+    """A state of arrays, whose parts are what training makes them."""
+    checks.instance(function, "state", state, TrainState)
+    checks.arrays(function, "state", state)
+    checks.counter(function, "state.step", state.step)
+    if state.best is None:
+        return
+    checks.instance(function, "state.best", state.best, Best)
+    checks.counter(function, "state.best.epoch", state.best.epoch)
+    checks.scalar(function, "state.best.cost", state.best.cost)
+    checks.same_tree(
+        function,
+        "state.best.parameters",
+        state.best.parameters,
+        "state.parameters",
+        state.parameters,
+    )
 
 
 def check_run(
@@ -353,12 +376,16 @@ def check_run(
     validation: Data | None,
     key: Key[Array, ""],
     state: TrainState | None,
+    given: tuple[Any, Any],
 ) -> None:
-    """Traces the network, its measures and a step, and sees that the state is for them."""
+    """Traces the network, its measures and a step, and sees that the state is for them.
+
+    What data and validation were when they were `given` is for error messages.
+    """
     parameters = programs.shapes(network.init, key) if state is None else state.parameters
-    check_measures(function, "data", network, measures, data, parameters)
+    check_measures(function, "data", network, measures, data, parameters, given[0])
     if validation is not None:
-        check_measures(function, "validation", network, measures, validation, parameters)
+        check_measures(function, "validation", network, measures, validation, parameters, given[1])
     optimizer_state = programs.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
@@ -419,7 +446,8 @@ def on_task(
         return state._replace(best=None, task=None)
     step = jnp.asarray(state.step)
     number = fingerprint(data, validation, batch_size)
-    best = Best(state.parameters, jnp.array(jnp.inf, jnp.float32), jnp.zeros((), jnp.int32))
+    none_yet = jnp.array(np.finfo(np.float32).max, jnp.float32)  # not infinity, for jax_debug_infs
+    best = Best(state.parameters, none_yet, jnp.zeros((), jnp.int32))
     if state.task is None:
         return state._replace(best=best, task=Task(number, step))
     same = state.task.fingerprint == number
@@ -453,7 +481,8 @@ def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""])
     if state.best is None:
         raise ValueError("make_epoch: expected a state with a best for validation. Received: None")
     now = Best(state.parameters, cost.astype(state.best.cost.dtype), epoch)
-    better = now.cost < state.best.cost
+    first = (state.best.epoch == 0) & jnp.isfinite(now.cost)
+    better = first | (now.cost < state.best.cost)
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )

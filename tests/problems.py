@@ -70,18 +70,24 @@ def assert_units(received, exact, allowed, *, dtype=np.float32, unit_of=0.0) -> 
 
 
 @contextlib.contextmanager
+def unchecked() -> Iterator[None]:
+    """Annotations are not checked within the block: they say `int` where NumPy's will do too."""
+    before = jaxtyping.config.jaxtyping_disable
+    jaxtyping.config.update("jaxtyping_disable", True)
+    try:
+        yield
+    finally:
+        jaxtyping.config.update("jaxtyping_disable", before)
+
+
+@contextlib.contextmanager
 def refused(error: type[Exception], *phrases: str) -> Iterator[pytest.ExceptionInfo[Exception]]:
     """The block raises `error`, which is yielded, with every phrase in its message.
 
     Annotations are not checked meanwhile, as for users: jaxtyping would be the first to refuse.
     """
-    before = jaxtyping.config.jaxtyping_disable
-    jaxtyping.config.update("jaxtyping_disable", True)
-    try:
-        with pytest.raises(error) as caught:
-            yield caught
-    finally:
-        jaxtyping.config.update("jaxtyping_disable", before)
+    with unchecked(), pytest.raises(error) as caught:
+        yield caught
     missing = [phrase for phrase in phrases if phrase not in str(caught.value)]
     assert not missing, f"{missing} not in {caught.value!s}"
 

@@ -230,6 +230,34 @@ def test_cost_that_is_not_finite_ends_the_run_and_names_the_epoch():
     chex.assert_tree_all_finite(run.state)
 
 
+@pytest.mark.parametrize("flag", ["jax_debug_infs", "jax_debug_nans"])
+def test_a_healthy_run_passes_where_jax_looks_for_infinities_and_nan(flag):
+    """JAX then raises an error for any in the results of a program."""
+    expected = fit(validation=HELD_OUT, metrics={"accuracy": jaxnet.accuracy})
+    measures = {"loss": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
+    data = tuple(map(jnp.asarray, HELD_OUT))
+
+    def rates(rate):
+        options = {"key": key(), "epochs": 2, "batch_size": 8, "validation": data}
+        loss = jaxnet.softmax_cross_entropy
+        return jaxnet.train(NETWORK, loss, jaxnet.adam(rate), data, **options)[1]
+
+    jax.clear_caches()
+    jax.config.update(flag, True)
+    try:
+        run = fit(validation=HELD_OUT, metrics={"accuracy": jaxnet.accuracy}, patience=5)
+        held_out = jaxnet.evaluate(NETWORK, run.parameters, HELD_OUT, measures, batch_size=7)
+        found = jaxnet.sweep(rates, {"rate": [0.01, 0.1]})
+    finally:
+        jax.config.update(flag, False)
+    chex.assert_trees_all_equal(run.history, expected.history)
+    chex.assert_trees_all_equal(run.parameters, expected.parameters)
+    assert run.history["validation_cost"].min() == run.state.best.cost
+    best = int(run.state.best.epoch) - 1
+    np.testing.assert_allclose(held_out["accuracy"], run.history["validation_accuracy"][best], 1e-6)
+    assert not found.diverged.any()
+
+
 def test_cost_that_is_not_finite_leaves_the_best_parameters():
     optimizer = jaxnet.gradient_descent(lambda step: jnp.where(step < 16, 0.01, 1e30))
     with pytest.raises(jaxnet.NonFiniteCostError) as caught:

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import mpmath
 import numpy as np
 import optax
+import pandas
 import problems
 import pytest
 import sklearn.metrics
@@ -135,6 +136,85 @@ def test_softmax_of_34_32_and_25():
     close(jaxnet.softmax_cross_entropy(logits, jnp.array([1])), [np.log1p(np.e**2 + np.e**-7)])
 
 
+def extremes(dtype):
+    """Finite numbers of half precision: the largest, the smallest, and some between."""
+    info = jnp.finfo(dtype)
+    sizes = [float(info.max), float(info.max) / 2, 300.0, 1.0, float(info.tiny), 0.0]
+    pairs = [(a * x, b * y) for x in sizes for y in sizes for a in (1, -1) for b in (1, -1)]
+    return np.array(pairs)
+
+
+def rounded_to(dtype, exact):
+    """What half precision makes of exact values, with its largest number for all beyond it."""
+    limit = float(jnp.finfo(dtype).max)
+    return np.clip(exact, -limit, limit)
+
+
+def assert_in_half(received, exact, dtype):
+    """Within a unit of half precision, and finite."""
+    received, exact = np.asarray(received, np.float64), rounded_to(dtype, exact)
+    assert np.isfinite(received).all()
+    unit = float(jnp.finfo(dtype).eps) * np.abs(exact) + float(jnp.finfo(dtype).tiny)
+    assert (np.abs(received - exact) <= unit).all()
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("kind", ["labels", "one-hot"])
+@pytest.mark.parametrize("label", [0, 1])
+def test_any_finite_logits_of_half_precision(label, kind, dtype):
+    """Value and gradient in closed form: softplus of the margin, and the probabilities less one."""
+    rows = extremes(dtype)
+    logits = jnp.asarray(rows, dtype)
+    rows = np.asarray(logits, np.float64)
+    targets = jnp.full(len(rows), label)
+    if kind == "one-hot":
+        targets = jnp.eye(2, dtype=dtype)[targets]
+    limit = float(jnp.finfo(jnp.float32).max) / 2  # bfloat16's that are larger count as this
+    rows = np.clip(rows, -limit, limit)
+    margin = rows[:, 1 - label] - rows[:, label]
+    received = jaxnet.softmax_cross_entropy(logits, targets)
+    assert received.dtype == dtype
+    assert_in_half(received, np.logaddexp(0, margin), dtype)
+    gradient = summed_gradient(jaxnet.softmax_cross_entropy)(logits, targets)
+    assert gradient.dtype == dtype
+    other = 0.5 * (1 + np.tanh(margin / 2))
+    expected = np.stack([-other, other], -1)
+    assert_in_half(gradient, expected[:, ::-1] if label else expected, dtype)
+
+
+@pytest.mark.parametrize("name", ELEMENTWISE)
+def test_any_finite_numbers_of_float16(name):
+    """A loss or derivative beyond the largest float16 is that number."""
+    dtype = jnp.float16
+    outputs, targets = jnp.asarray(extremes(dtype).T, dtype)
+    if name == "binary_cross_entropy":
+        outputs = jnp.asarray([6e-8, 1e-6, 1e-3, 0.5, 1 - 2.0**-11] * 2, dtype)
+    if name.endswith("binary_cross_entropy"):
+        targets = jnp.asarray(np.arange(len(outputs)) % 3 / 2, dtype)
+    value, gradient = ELEMENTWISE[name]
+    with np.errstate(over="ignore"):
+        exact = [np.asarray(a, np.float64) for a in (outputs, targets)]
+        expected, slopes = value(*exact), gradient(*exact)
+    received = _loss(name)(outputs, targets)
+    assert received.dtype == dtype
+    assert_in_half(received, expected, dtype)
+    slope = summed_gradient(_loss(name))(outputs, targets)
+    at_a_kink = name.endswith("absolute_error") & (exact[0] == exact[1])
+    assert_in_half(slope, np.where(at_a_kink, 0, slopes), dtype)
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("label", [0, 1])
+def test_cross_entropy_of_small_probabilities_in_half_precision(label, dtype):
+    small = jnp.finfo(dtype).tiny if dtype == jnp.bfloat16 else jnp.array(6e-8, dtype)
+    p = jnp.array([[small, 1 - small]], dtype)
+    exact = np.asarray(p, np.float64)[0]
+    received = jaxnet.cross_entropy(p, jnp.array([label]))
+    assert_in_half(received, [-np.log(exact[label])], dtype)
+    gradient = summed_gradient(jaxnet.cross_entropy)(p, jnp.array([label]))
+    assert_in_half(gradient[0, label], -1 / exact[label], dtype)
+
+
 @pytest.mark.parametrize("delta", [0.5, 1.0, 3.0])
 def test_huber_around_delta(delta):
     errors = np.float32(delta) * np.float32([-1e6, -1.001, -1, -0.999, 0, 0.999, 1, 1.001, 1e6])
@@ -232,6 +312,38 @@ def test_mean_binary_cross_entropy_is_the_log_loss_of_scikit_learn():
     close(jaxnet.weighted_mean(jaxnet.sigmoid_binary_cross_entropy(logits, labels)), expected)
     received = jaxnet.binary_cross_entropy(jnp.asarray(p, jnp.float32), labels)
     close(jaxnet.weighted_mean(received), expected, 16)
+
+
+INTEGER_TYPES = ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
+
+
+@pytest.mark.parametrize("x64", [False, True])
+@pytest.mark.parametrize("dtype", INTEGER_TYPES)
+@pytest.mark.parametrize("name", CLASSIFYING)
+def test_labels_of_any_integer_type_and_many_classes(name, dtype, x64):
+    """More classes than int8 or uint8 can number: once they wrapped around, several were right."""
+    rng = np.random.default_rng(0)
+    labels, classes = np.array([1, 5, 43]), 70_000 if dtype.endswith("16") else 300
+    p = rng.dirichlet(np.ones(classes), 3)
+    with jax.enable_x64(x64):
+        outputs = jnp.asarray(np.log(p) if name == "softmax_cross_entropy" else p, jnp.float32)
+        for mode in (lambda f: f, jax.jit):
+            received = mode(_loss(name))(outputs, jnp.asarray(labels.astype(dtype)))
+            np.testing.assert_allclose(received, -np.log(p[np.arange(3), labels]), 1e-5)
+
+
+@pytest.mark.parametrize(
+    "make", [np.float32, np.float64, np.float16, jnp.float32, jax.jit(jnp.sin)]
+)
+@pytest.mark.parametrize("name", CLASSIFYING)
+def test_label_smoothing_may_be_any_kind_of_number(name, make):
+    logits, labels, _ = _classified()
+    outputs = logits if name == "softmax_cross_entropy" else jaxnet.softmax(logits)
+    smoothing = make(0.125)
+    for mode in (lambda f: f, jax.jit):
+        received = mode(lambda s: _loss(name)(outputs, labels, label_smoothing=s))(smoothing)
+        expected = _loss(name)(outputs, labels, label_smoothing=float(smoothing))
+        close(received, expected)
 
 
 def test_any_number_of_batch_axes():
@@ -419,6 +531,60 @@ def test_small_weights_are_weights():
     close(jaxnet.weighted_mean(jnp.array([1.0, 2.0]), weights), 1.75)
 
 
+LARGE = [
+    ([1e38] * 5, None, 1e38),
+    ([3e38, -3e38, 3e38, 3e38], None, 1.5e38),
+    ([3e38] * 3, [3e38] * 3, 3e38),
+    ([1e38, 2e38], [1e38, 3e38], 1.75e38),
+    ([1.0, 3.0], [3.4e38, 1.7e38], 5 / 3),
+    ([1.0, 2.0], [3e-45, 1e-45], None),
+    ([1.0, 2.0], [1e-40, 3e-40], 1.75),
+    ([1e-30, 3e-30], [1e-20, 3e-20], 2.5e-30),
+    ([3e38, 1.0], [1e-38, 1e38], 1.0),
+    ([1e30, 3e30], [1e-30, 1e-30], 2e30),
+]
+
+
+@pytest.mark.parametrize(("values", "weights", "mean"), LARGE)
+@pytest.mark.parametrize("mode", [lambda f: f, jax.jit], ids=["plain", "jit"])
+def test_a_mean_that_can_be_represented_does_not_overflow(values, weights, mean, mode):
+    """Nor does its gradient, which is each value's share of the weights."""
+    values = np.float32(values)
+    weights = None if weights is None else np.float32(weights)
+    shares = np.full(len(values), 1 / len(values))
+    if weights is not None:
+        shares = weights.astype(np.float64) / weights.astype(np.float64).sum()
+    expected = (shares * values).sum()
+    if mean is not None:
+        np.testing.assert_allclose(expected, mean, 1e-6)
+    given = (jnp.asarray(values),) if weights is None else (jnp.asarray(values), weights)
+    np.testing.assert_allclose(mode(jaxnet.weighted_mean)(*given), expected, 1e-6)
+    gradient = mode(jax.grad(jaxnet.weighted_mean))(*given)
+    np.testing.assert_allclose(gradient, shares, 1e-6, 1e-37)
+
+
+def test_weighted_mean_of_half_precision_is_summed_in_float32():
+    for dtype in (jnp.float16, jnp.bfloat16):
+        ones = jnp.ones(70_000, dtype)
+        assert jaxnet.weighted_mean(ones, ones) == 1
+        largest = jnp.full(7, jnp.finfo(dtype).max, dtype)
+        assert jaxnet.weighted_mean(largest, jnp.ones(7)) == jnp.finfo(dtype).max
+        assert jaxnet.weighted_mean(largest) == jnp.finfo(dtype).max
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_an_ordinary_mean_has_the_bits_of_the_plain_formula(weighted):
+    rng = np.random.default_rng(0)
+    for size in (1, 7, 64, 1000):
+        values = jnp.asarray(rng.lognormal(0, 5, size), jnp.float32)
+        weights = jnp.asarray(rng.lognormal(0, 5, size), jnp.float32)
+        if weighted:
+            expected = jnp.sum(weights * values) / jnp.sum(weights)
+            assert jaxnet.weighted_mean(values, weights) == expected
+        else:
+            assert jaxnet.weighted_mean(values) == jnp.mean(values)
+
+
 # Refusals. An error says what was expected and what was received.
 
 
@@ -436,9 +602,10 @@ SHAPES += [((4, 3), (3,)), ((4, 3), (3, 4)), ((4, 3), ()), ((4, 3), (4, 3, 1)), 
 @pytest.mark.parametrize("name", [*EVERY, "weighted_mean"])
 def test_refuses_shapes_that_differ(name, outputs, targets, mode):
     loss, y, t = _pair_for(name, outputs, targets)
-    with problems.refused(
-        ValueError, f"{name}: expected", "same shape", str(list(outputs)), str(list(targets))
-    ):
+    wrong = ValueError, f"{name}: expected", "same shape", str(list(outputs)), str(list(targets))
+    if name in CLASSIFYING and targets == outputs[:-1]:  # they can only be meant as labels
+        wrong = TypeError, f"{name}: expected integer labels. Received: float32{list(targets)}"
+    with problems.refused(*wrong):
         mode(loss)(y, t)
 
 
@@ -507,6 +674,35 @@ def test_refuses_labels_of_another_shape(name, shape):
         ValueError, f"{name}: expected labels of shape [3]", "[3, 4]", f"Received: {list(shape)}"
     ):
         loss(y, np.zeros(shape, int))
+
+
+def floats_and_objects(values):
+    """Labels of types that are no integers, and how the error names them."""
+    values = np.asarray(values)
+    frame = pandas.DataFrame({"weight": [0.5] * len(values), "kind": values})
+    return {
+        "float64[3]": values.astype(float),
+        "float32[3]": jnp.asarray(values, jnp.float32),
+        "float16[3]": values.astype(np.float16),
+        "object[3]": values.astype(object),
+        "bool[3]": values > 0,
+        "datetime64[s][3]": values.astype("M8[s]"),
+        "timedelta64[s][3]": values.astype("m8[s]"),
+        "float64[3] ": values.astype(float).tolist(),
+        "float64[3]  ": pandas.Series(values.astype(float)),
+        "object[3] ": pandas.Series(values.astype(object)),
+        "float64[3]   ": frame.values[:, 1],
+    }
+
+
+@pytest.mark.parametrize("received", floats_and_objects([0, 1, 2]))
+@pytest.mark.parametrize("name", [*CLASSIFYING, "accuracy", "top_k_accuracy", "confusion_matrix"])
+def test_refuses_labels_of_another_type_by_its_name(name, received):
+    targets = floats_and_objects([0, 1, 2])[received]
+    options = {"k": 2} if name == "top_k_accuracy" else {}
+    with problems.refused(TypeError) as caught:
+        _loss(name)(jnp.ones([3, CLASSES]), targets, **options)
+    assert str(caught.value) == f"{name}: expected integer labels. Received: {received.strip()}"
 
 
 @pytest.mark.parametrize("smoothing", [-0.1, 1.5, np.nan, "0.1"])

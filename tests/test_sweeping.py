@@ -140,6 +140,57 @@ def test_values_may_be_arrays():
     assert list(found.table().columns) == ["result", "done", "diverged"]
 
 
+def test_table_has_every_column_under_a_name_of_its_own():
+    """Results and hyperparameters may be called alike, and as the table's own columns."""
+
+    def run(rate, done, **others):
+        return {
+            "rate": rate * 100,
+            "done": done * 10,
+            "results": {"rate": rate * 1000, "diverged": done},
+            "result": others["grid/done"],
+            "a": {"b": rate * 2},
+            "a/b": rate * 3,
+        }
+
+    grid = {"rate": [1.0, 2.0], "done": [3.0, 4.0], "grid/done": [5.0, 6.0]}
+    table = jaxnet.sweep(run, grid, zipped=True).table()
+    columns = {name: column.tolist() for name, column in table.items()}
+    assert columns == {
+        "rate": [1, 2],
+        "grid/grid/done": [3, 4],
+        "grid/done": [5, 6],
+        "['a']['b']": [2, 4],
+        "['a/b']": [3, 6],
+        "['done']": [30, 40],
+        "['rate']": [100, 200],
+        "['result']": [5, 6],
+        "['results']['diverged']": [3, 4],
+        "['results']['rate']": [1000, 2000],
+        "done": [True, True],
+        "diverged": [False, False],
+    }
+
+    def short(rate, done):
+        return {"rate": rate * 100, "done": done * 10, "results": {"rate": rate}, "diverged": done}
+
+    table = jaxnet.sweep(short, {"rate": [1.0, 2.0], "done": [3.0, 4.0]}, zipped=True).table()
+    columns = {name: column.tolist() for name, column in table.items()}
+    assert columns == {
+        "rate": [1, 2],
+        "grid/done": [3, 4],
+        "results/diverged": [3, 4],
+        "results/done": [30, 40],
+        "results/results/rate": [100, 200],
+        "results/rate": [1, 2],
+        "done": [True, True],
+        "diverged": [False, False],
+    }
+    table = jaxnet.sweep(lambda result: result * 2, {"result": [1.0, 2.0]}).table()
+    assert table["result"].tolist() == [1, 2]
+    assert table["results/result"].tolist() == [2, 4]
+
+
 def test_table():
     found = jaxnet.sweep(polynomial, {"a": [1.0, 2.0, 3.0], "b": [10.0, 20.0]})
     table = found.table()

@@ -15,6 +15,7 @@ import sklearn.neural_network
 
 import jaxnet
 
+LOSS = jaxnet.softmax_cross_entropy
 DIGITS = sklearn.datasets.load_digits()
 
 
@@ -374,6 +375,58 @@ def test_best_is_the_epoch_of_lowest_validation_cost():
     assert state.best.cost == history["validation_cost"][best]
     until, _ = run(key(), **options | {"epochs": best + 1})
     chex.assert_trees_all_equal(state.best.parameters, until.parameters)
+
+
+def test_any_finite_cost_is_better_than_none():
+    """The largest of float32 too; an infinite one or NaN never is."""
+    costs = jnp.array([jnp.nan, jnp.inf, jnp.finfo(jnp.float32).max, jnp.inf])
+
+    def loss(outputs, targets):
+        return jnp.broadcast_to(
+            costs[jnp.round(outputs[:, 0]).astype(jnp.int32)], outputs.shape[:1]
+        )
+
+    network = jaxnet.Network(lambda key: jnp.zeros(()), lambda p, x, *, key=None: x * 0 + p)
+    counting = optax.GradientTransformation(lambda p: (), lambda g, s, p=None: (jnp.ones(()), s))
+    data = jnp.ones((1, 1)), jnp.ones(1)
+    options = {"key": key(), "batch_size": None, "validation": data}
+    for epochs, best in ((1, 0), (2, 2), (3, 2)):
+        state, history = jaxnet.train(network, loss, counting, data, epochs=epochs, **options)
+        np.testing.assert_array_equal(history["validation_cost"], costs[1 : epochs + 1])
+        assert state.best.epoch == best
+        assert state.best.cost == jnp.finfo(jnp.float32).max
+        assert state.best.parameters == best
+
+
+WEIGHTS = {
+    "large": (1e38, np.float32),
+    "small": (1e-38, np.float32),
+    "subnormal": (2.0**-149, np.float32),
+    "integers": (10**8, np.int32),
+    "half precision": (8192, np.float16),
+}
+
+
+@pytest.mark.parametrize("kind", WEIGHTS)
+@pytest.mark.parametrize("batch_size", [None, 16, 25])
+def test_only_the_proportions_of_weights_count(kind, batch_size):
+    """Weights of 1, 2 and 3 times any number give what 1, 2 and 3 give: bits, where it is a power
+    of two, else the same but for the rounding of the weights."""
+    size, dtype = WEIGHTS[kind]
+    inputs, labels = map(jnp.asarray, problem())
+    proportions = np.arange(50) % 3 + 1
+    results = []
+    for weights in (proportions.astype(np.float32), (proportions * size).astype(dtype)):
+        data = inputs, labels, jnp.asarray(weights)
+        state, history = run(key(), data=data, validation=data, batch_size=batch_size)
+        held_out = jaxnet.evaluate(
+            jaxnet.mlp([3, 8, 4]), state.parameters, data, {"l": LOSS}, batch_size=7
+        )
+        results.append((state.parameters, history, held_out))
+    chex.assert_tree_all_finite(results)
+    chex.assert_trees_all_close(*results, rtol=2e-5, atol=1e-6)
+    if np.frexp(size)[0] == 0.5:
+        chex.assert_trees_all_equal(*results)
 
 
 def test_validation_does_not_touch_the_training():
