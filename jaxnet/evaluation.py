@@ -10,16 +10,18 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, as_array, check_data
 from jaxnet.floats import widened
-from jaxnet.losses import relative_weights, weighted_mean
+from jaxnet.losses import plain_mean, relative_weights
 from jaxnet.networks import Network, check_network
 
 __all__ = ["evaluate", "predict"]
 
+EXAMPLES_AT_A_TIME = 1024
 Measure = Callable[[Array, Array], Float[Array, " batch"]]
 """A loss or a metric: `measure(outputs, targets) -> [batch]`."""
 
@@ -30,7 +32,7 @@ def evaluate(
     data: DataLike,
     measures: Mapping[str, Measure],
     *,
-    batch_size: int = 1024,
+    batch_size: int = EXAMPLES_AT_A_TIME,
 ) -> dict[str, Float[Array, ""]]:
     """Weighted means of losses and metrics over all of the data, computed in batches.
 
@@ -50,22 +52,25 @@ def evaluate(
     batch_size = checks.whole_number("evaluate", "batch_size", batch_size, 1)
     check_names("evaluate", "measures", measures)
     check_measures("evaluate", "data", network, measures, data, parameters, given)
+    data = with_relative_weights(data)
     static = network, dict(measures), batch_size
-    return programs.compile_once(_evaluate, static, (parameters, data))(parameters, data)
+    return programs.compile_once(means_over, static, (parameters, data))(parameters, data)
 
 
-def _evaluate(
+def means_over(
     network: Network,
     measures: Mapping[str, Measure],
     batch_size: int,
     parameters: PyTree,
     data: Data,
 ) -> dict[str, Array]:
+    """What `evaluate` computes, of arguments that have been checked."""
+
     def one_batch(batch: Data) -> Any:
         means = batch_means(measures, network.apply(parameters, batch.inputs), batch)
         return means, total_weight(batch)
 
-    data, examples = with_relative_weights(data), len(data.inputs)
+    examples = len(data.inputs)
     if examples <= batch_size:
         return one_batch(data)[0]
     if data.weights is None:
@@ -76,7 +81,7 @@ def _evaluate(
         return one_batch(batch._replace(weights=jnp.where(new, batch.weights, 0)))
 
     means, weights = jax.lax.map(from_start, jnp.arange(0, examples, batch_size))
-    return {name: weighted_mean(values, weights) for name, values in means.items()}
+    return {name: plain_mean(values, weights) for name, values in means.items()}
 
 
 def predict(
@@ -84,7 +89,7 @@ def predict(
     parameters: PyTree,
     inputs: Any,
     *,
-    batch_size: int = 1024,
+    batch_size: int = EXAMPLES_AT_A_TIME,
 ) -> Float[Array, "examples ..."]:
     """The network's outputs for all inputs, computed in batches, without randomness.
 
@@ -181,7 +186,7 @@ def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) ->
         name: _per_example(name, measure, outputs, batch.targets)
         for name, measure in measures.items()
     }
-    return {name: weighted_mean(each, batch.weights) for name, each in values.items()}
+    return {name: plain_mean(each, batch.weights) for name, each in values.items()}
 
 
 def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
@@ -195,11 +200,17 @@ def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) ->
 
 
 def with_relative_weights(data: Data) -> Data:
-    """The data with weights of which any number have a finite sum: none is above 4."""
-    if data.weights is None:
-        return data
+    """The data with weights of which any number have a finite sum, if they are not so already.
+
+    Of weights that are not at hand nobody knows, so they are always scaled.
+    """
     weights = data.weights
-    if not jnp.issubdtype(weights.dtype, jnp.floating):
+    if weights is None:
+        return data
+    if checks.is_concrete(weights) and jnp.issubdtype(weights.dtype, jnp.float32):
+        if 2.0**-20 <= np.asarray(weights).max() <= 2.0**20:
+            return data
+    elif not jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.float32)
     return data._replace(weights=relative_weights(widened(weights)))
 

@@ -199,7 +199,10 @@ def from_state_dict(
         form = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))[::-1]}"
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
-            raise ValueError(f"from_state_dict: expected {name!r} of {form}. Received: {received}")
+            hint = checks.advice(state_dict[name])
+            raise ValueError(
+                f"from_state_dict: expected {name!r} of {form}. Received: {received}{hint}"
+            )
     leaves = [
         jnp.array(_as_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
         for name, leaf in expected.items()

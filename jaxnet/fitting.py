@@ -25,7 +25,7 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet import checks, stretches
 from jaxnet.data import Data, DataLike, check_data, check_steps, check_values
-from jaxnet.evaluation import Measure
+from jaxnet.evaluation import Measure, with_relative_weights
 from jaxnet.failures import Failure, first_failure
 from jaxnet.networks import Network
 from jaxnet.progress import bar_of, noted_interrupts, warn
@@ -173,6 +173,8 @@ def fit(
         checks.path("fit", "checkpoint", checkpoint)
     keep = checks.whole_number("fit", "keep", keep, 1)
     save_every = _checked_interval(save_every)
+    data = with_relative_weights(data)
+    validation = None if validation is None else with_relative_weights(validation)
     plan = Plan(
         network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
     )

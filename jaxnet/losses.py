@@ -111,6 +111,18 @@ def _counted(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float
     return jnp.where(weights == 0, 0, values)
 
 
+def plain_mean(values: Float[Array, "..."], weights: Array | None) -> Float[Array, ""]:
+    """The same by its formula alone, of weights whose sum is finite, as `Data` has them.
+
+    In the middle of a program anything more would have XLA add in another order.
+    """
+    dtype, values = values.dtype, widened(values)
+    if weights is None:
+        return jnp.mean(values).astype(dtype)
+    weights = weights.astype(values.dtype)
+    return narrowed(jnp.sum(weights * _counted(values, weights)) / _divisor(weights), dtype)
+
+
 def _is_ordinary(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Bool[Array, ""]:
     """Whether no product or sum of them comes near the limits of float32."""
     largest_weight = jnp.max(weights, initial=0)
@@ -474,7 +486,8 @@ def labels_or_distributions(
     Floating-point numbers, one for each row of the outputs, are labels of the wrong type.
     """
     array = checks.as_array(function, "targets", targets)
-    if checks.is_integer(array) or array.shape == outputs.shape[:-1]:
+    if checks.is_integer(array) or array.shape in ((), outputs.shape[:-1]):
         return checks.labels(function, targets, outputs)
+    checks.numbers(function, "targets", targets)
     name = "targets, if they are no integer labels,"
     return checks.like(function, name, targets, "outputs", outputs)

@@ -114,14 +114,15 @@ def confusion_matrix(
     Array([[0, 1],
            [1, 1]], dtype=int32)
     """
-    outputs, labels = _classified("confusion_matrix", outputs, targets)
-    classes, unknown = outputs.shape[-1], _is_unknown(outputs)
-    if checks.is_concrete(unknown) and unknown.any():
+    outputs = _of_classes("confusion_matrix", outputs)
+    if checks.is_concrete(outputs) and (unknown := np.isnan(np.asarray(outputs)).any(-1)).any():
         raise ValueError(
             "confusion_matrix: expected outputs without NaN, in which none is the largest. "
             f"Received: nan in row {int(np.argmax(unknown))}"
         )
-    counted = (labels >= 0) & (labels < classes) & ~unknown
+    outputs, labels = _classified("confusion_matrix", outputs, targets)
+    classes = outputs.shape[-1]
+    counted = (labels >= 0) & (labels < classes) & ~_is_unknown(outputs)
     cells = jnp.where(counted, classes * labels.astype(jnp.int32) + _largest(outputs), classes**2)
     cells = cells.ravel()
     return jnp.bincount(cells, length=classes**2).reshape(classes, classes)

@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet import checks, programs
 from jaxnet.data import Data
-from jaxnet.evaluation import Measure, evaluate, named_measures
+from jaxnet.evaluation import EXAMPLES_AT_A_TIME, Measure, means_over, named_measures
 from jaxnet.failures import is_finite
 from jaxnet.networks import Network
 from jaxnet.training import (
@@ -191,7 +191,7 @@ def _sample(
     state, measures = make_step(network, loss, optimizer, metrics)(begun, batch, noise_key)
     if validation is not None:
         named = named_measures("fit", loss, metrics)
-        held_out = evaluate(network, state.parameters, validation, named)
+        held_out = means_over(network, named, EXAMPLES_AT_A_TIME, state.parameters, validation)
         measures |= {f"validation_{name}": value for name, value in held_out.items()}
     return state, [measures[name] for name in plan.names()]
 

@@ -21,15 +21,16 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 from jaxnet import checks, programs
 from jaxnet.data import Data, DataLike, check_data, check_steps
 from jaxnet.evaluation import (
+    EXAMPLES_AT_A_TIME,
     Measure,
     batch_means,
     check_measures,
-    evaluate,
+    means_over,
     named_measures,
     total_weight,
     with_relative_weights,
 )
-from jaxnet.losses import weighted_mean
+from jaxnet.losses import plain_mean
 from jaxnet.networks import Network, check_network
 from jaxnet.shuffling import hashed, shuffled
 from jaxnet.updates import compute_updates
@@ -124,12 +125,7 @@ def make_step(
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
     check_arguments("make_step", network, optimizer)
-    named = named_measures("make_step", loss, metrics)
-
-    def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
-        outputs = network.apply(parameters, batch.inputs, key=key)
-        means = batch_means(named, outputs, batch)
-        return means["cost"], means
+    advance = _make_plain_step(network, named_measures("make_step", loss, metrics), optimizer)
 
     def step(
         state: TrainState,
@@ -139,7 +135,24 @@ def make_step(
         check_state("step", state)
         if key is not None:
             checks.key("step", key)
-        data = check_data("step", "batch", batch)
+        return advance(state, with_relative_weights(check_data("step", "batch", batch)), key)
+
+    return step
+
+
+def _make_plain_step(
+    network: Network, named: Mapping[str, Measure], optimizer: optax.GradientTransformation
+) -> Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]:
+    """The step of `make_step`, of arguments that have been checked and weights of a finite sum."""
+
+    def cost(parameters: PyTree, batch: Data, key: Key[Array, ""] | None) -> Any:
+        outputs = network.apply(parameters, batch.inputs, key=key)
+        means = batch_means(named, outputs, batch)
+        return means["cost"], means
+
+    def step(
+        state: TrainState, data: Data, key: Key[Array, ""] | None
+    ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         noise = None if key is None else jax.random.fold_in(key, state.step)
         gradients, measures = jax.grad(cost, has_aux=True)(state.parameters, data, noise)
 
@@ -220,12 +233,12 @@ def make_epoch(
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """Makes `epoch(state) -> (state, measures)`, one pass over the data.
 
-    The arguments are those of `train`. With validation, `state.best` must be set, as `train` does.
+    The arguments are those of `train`, weights with a finite sum. With validation, `state.best`
+    must be set, as `train` does.
     """
-    data = with_relative_weights(data)
     batches = make_batches(data, key=key, batch_size=batch_size)
-    step = make_step(network, loss, optimizer, metrics)
     named = named_measures("make_epoch", loss, metrics)
+    step = _make_plain_step(network, named, optimizer)
 
     def one_step(state: TrainState, rows_and_real: Any) -> Any:
         batch = batches.taken(*rows_and_real)
@@ -238,9 +251,9 @@ def make_epoch(
             state, measures = step(state, data, batches.noise_key)
         else:
             state, (means, weights) = jax.lax.scan(one_step, state, batches.rows(number))
-            measures = {name: weighted_mean(values, weights) for name, values in means.items()}
+            measures = {name: plain_mean(values, weights) for name, values in means.items()}
         if validation is not None:
-            held_out = evaluate(network, state.parameters, validation, named)
+            held_out = means_over(network, named, EXAMPLES_AT_A_TIME, state.parameters, validation)
             measures |= {f"validation_{name}": value for name, value in held_out.items()}
             state = _keep_best(state, held_out["cost"], number + 1)
         return state, measures
@@ -319,8 +332,11 @@ def train(
         validation = check_data("train", "validation", validation)
     measures = named_measures("train", loss, metrics)
     check_run("train", network, measures, optimizer, data, validation, key, state, given)
+    data = with_relative_weights(data)
     if state is None:
         state = starting_state(network, optimizer, key)
+    if validation is not None:
+        validation = with_relative_weights(validation)
     state = on_task(state, data, validation, batch_size)
     epoch = make_epoch(
         network,

@@ -429,6 +429,20 @@ def test_only_the_proportions_of_weights_count(kind, batch_size):
         chex.assert_trees_all_equal(*results)
 
 
+@pytest.mark.parametrize("mode", [lambda f: f, jax.jit], ids=["plain", "jit"])
+@pytest.mark.parametrize("size", [1e38, 2.0**-149])
+def test_a_step_goes_by_the_proportions_of_weights(size, mode):
+    inputs, labels = problem()
+    network, rule = jaxnet.mlp([3, 8, 4]), jaxnet.sgd(0.1)
+    step = mode(jaxnet.make_step(network, LOSS, rule))
+    state = jaxnet.initial_state(network, rule, key=key())
+    proportions = np.arange(50) % 3 + 1
+    weights = (jnp.asarray(np.float32(proportions * factor)) for factor in (1, size))
+    expected, received = (step(state, (inputs, labels, w)) for w in weights)
+    chex.assert_trees_all_close(received, expected, rtol=1e-5, atol=1e-7)
+    assert (received[0].parameters[0].weights != state.parameters[0].weights).any()
+
+
 def test_validation_does_not_touch_the_training():
     with_it, _ = run(key(), validation=problem(30))
     without, _ = run(key())

@@ -19,6 +19,7 @@ import optax.contrib
 import pandas
 import problems
 import pytest
+import scipy.sparse
 
 import jaxnet.plots
 from jaxnet import adam, adamw, dense, gradient_descent, layer_norm, mlp, sgd
@@ -45,6 +46,34 @@ INFINITE_INPUTS = jnp.asarray(INPUTS).at[1].set(-INF)
 ONE_NEGATIVE = jnp.ones(6).at[1].set(-1)
 
 
+MASKED = np.ma.array(INPUTS, mask=INPUTS > 1)
+SPARSE = scipy.sparse.csr_matrix(INPUTS.astype(np.float64))
+SHAPE, DELETED = jax.ShapeDtypeStruct((6, 3), jnp.float32), jnp.ones((7, 3)) * 1
+DELETED.delete()
+UNKNOWN_OUTPUTS, HALF_LABELS = OUTPUTS.at[2, 1].set(NAN), jnp.asarray(LABELS, jnp.bfloat16)
+A_FLOAT = jnp.array(3.0)
+COLUMN_DATA = INPUTS, np.linspace(0, 1, 6)
+UNKNOWN = pandas.DataFrame(
+    {"weight": [150.0, 120.0], "smooth": pandas.array([True, None], "boolean"), "size": [1, 2]}
+)
+
+
+class Units(np.ndarray):
+    """An array that means more than its numbers."""
+
+
+class Tensor:
+    """As a tensor of PyTorch's looks that requires a gradient, or is of bfloat16."""
+
+    dtype, shape = "torch.float32", (6, 3)
+
+    def detach(self):
+        raise NotImplementedError
+
+    def __array__(self, *_, **__):
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad.")
+
+
 def with_one(array, value):
     """The array with a value in its second row."""
     changed = np.array(array)
@@ -59,6 +88,10 @@ LAYER_PARAMETERS = LAYER.init(jax.random.key(0))
 WEIGHTS, BIASES = LAYER_PARAMETERS
 NORM_PARAMETERS = NORM.init(KEY)
 TURNED_WEIGHTS = WEIGHTS.T
+BIG_ENDIAN, LONG = (
+    jax.tree.map(lambda leaf, dtype=dtype: np.asarray(leaf).astype(dtype), PARAMETERS)
+    for dtype in (">f4", np.longdouble)
+)
 STATE = jaxnet.initial_state(NETWORK, ADAM, key=jax.random.key(0))
 LOOKAHEAD = optax.lookahead(optax.adam(0.1), 2, 0.5)
 LOOKAHEAD_STATE = jaxnet.initial_state(NETWORK, LOOKAHEAD, key=jax.random.key(0))
@@ -117,6 +150,10 @@ def predict(network=NETWORK, parameters=PARAMETERS, inputs=INPUTS, **changes):
     return jaxnet.predict(network, parameters, inputs, **changes)
 
 
+def any_loss(outputs, targets):
+    return outputs[:, 0]
+
+
 STEP = jaxnet.make_step(NETWORK, jaxnet.softmax_cross_entropy, ADAM)
 BATCH = jnp.asarray(INPUTS), jnp.asarray(LABELS)
 
@@ -147,6 +184,20 @@ TypeError: elu: expected floating-point x. Received: key<...
 TypeError: selu: expected floating-point x. Received: complex64[2]
 >>> identity(HUGE)
 TypeError: identity: expected floating-point x. Received: int 1000...
+>>> relu(MASKED)
+TypeError: relu: expected floating-point x.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> gelu(DELETED)
+TypeError: gelu: expected floating-point x.
+Received: float32[7, 3], which was deleted, as donated arrays are
+>>> softplus(SHAPE)
+TypeError: softplus: expected floating-point x.
+Received: ShapeDtypeStruct float32[6, 3], which has no values
+>>> relu(SPARSE)
+TypeError: relu: expected floating-point x.
+Received: csr_matrix float64[6, 3], which is sparse; .toarray() gives a dense array
+>>> elu(ARRAY, np.timedelta64(1, "s"))
+TypeError: elu: expected a number for alpha. Received: timedelta64[s][]
 >>> relu(relu)
 TypeError: relu: expected floating-point x. Received: function <function relu...
 >>> leaky_relu(ARRAY, "0.1")
@@ -227,14 +278,35 @@ TypeError: softmax_cross_entropy: expected floating-point logits. Received: int3
 ValueError: softmax_cross_entropy: expected labels of shape [6] for outputs of shape [6, 4].
 Received: [6, 4]
 >>> softmax_cross_entropy(OUTPUTS, LABELS.astype(np.float32))
-ValueError: softmax_cross_entropy: expected targets, if they are no integer labels, of the same
-shape as outputs, [6, 4].
-Received: [6]
+TypeError: softmax_cross_entropy: expected integer labels. Received: float32[6]
+>>> cross_entropy(OUTPUTS, LABELS.astype(object))
+TypeError: cross_entropy: expected integer labels. Received: object[6]
+>>> softmax_cross_entropy(OUTPUTS, [0.0, 1.0, 2.0, 3.0, 0.0, 1.0])
+TypeError: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> softmax_cross_entropy(OUTPUTS, pandas.Series(LABELS * 1.0))
+TypeError: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> softmax_cross_entropy(OUTPUTS, LABELS.astype("m8[s]"))
+TypeError: softmax_cross_entropy: expected integer labels. Received: timedelta64[s][6]
+>>> softmax_cross_entropy(OUTPUTS, MASKED[:, 0])
+TypeError: softmax_cross_entropy: expected targets as an array.
+Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
+>>> softmax_cross_entropy(MASKED, LABELS)
+TypeError: softmax_cross_entropy: expected floating-point logits.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> softmax_cross_entropy(SHAPE, LABELS)
+TypeError: softmax_cross_entropy: expected floating-point logits.
+Received: ShapeDtypeStruct float32[6, 3], which has no values
+>>> squared_error(DELETED, ARRAY)
+TypeError: squared_error: expected floating-point outputs.
+Received: float32[7, 3], which was deleted, as donated arrays are
+>>> softmax_cross_entropy(OUTPUTS, LABELS, label_smoothing=np.timedelta64(0))
+ValueError: softmax_cross_entropy: expected label_smoothing from 0 to 1.
+Received: np.timedelta64(0)
 >>> softmax_cross_entropy(OUTPUTS, LABELS[:, None])
 ValueError: softmax_cross_entropy: expected labels of shape [6] for outputs of shape [6, 4].
 Received: [6, 1]
 >>> softmax_cross_entropy(OUTPUTS, ["apple"] * 6)
-TypeError: softmax_cross_entropy: expected numbers for targets.
+TypeError: softmax_cross_entropy: expected integer labels.
 Received: list ['apple', 'apple', 'apple', 'apple', 'apple', 'apple']
 >>> softmax_cross_entropy(OUTPUTS, [[0], [1, 2]])
 ValueError: softmax_cross_entropy: expected targets as rows of equal length.
@@ -301,10 +373,19 @@ TypeError: accuracy: expected floating-point outputs. Received: int32[6]
 ValueError: accuracy: expected outputs with a class axis. Received: a scalar
 >>> accuracy(OUTPUTS, None)
 TypeError: accuracy: expected integer labels. Received: NoneType None
+>>> confusion_matrix(UNKNOWN_OUTPUTS, LABELS)
+ValueError: confusion_matrix: expected outputs without NaN, in which none is the largest.
+Received: nan in row 2
 >>> accuracy(OUTPUTS, ["a"] * 6)
 TypeError: accuracy: expected integer labels. Received: list ['a', 'a', 'a', 'a', 'a', 'a']
 >>> accuracy(OUTPUTS, LABELS.astype(np.float32))
-ValueError: accuracy: expected targets of the same shape as outputs, [6, 4]. Received: [6]
+TypeError: accuracy: expected integer labels. Received: float32[6]
+>>> top_k_accuracy(OUTPUTS, LABELS.astype(object), k=2)
+TypeError: top_k_accuracy: expected integer labels. Received: object[6]
+>>> top_k_accuracy(OUTPUTS, LABELS, k=np.timedelta64(2))
+TypeError: top_k_accuracy: expected an integer for k. Received: timedelta64[]
+>>> confusion_matrix(OUTPUTS, LABELS / 2)
+TypeError: confusion_matrix: expected integer labels. Received: float64[6]
 >>> accuracy(OUTPUTS, LABELS + 1)
 ValueError: accuracy: expected labels from 0 to 3, as there are 4 outputs. Received: 4 at index (3,)
 >>> accuracy(OUTPUTS, LABELS[:5])
@@ -361,6 +442,11 @@ TypeError: adam: expected a number for learning_rate. Received: bool True
 TypeError: adam: expected a number for learning_rate. Received: str '0.1'
 >>> adam(np.str_("0.1"))
 TypeError: adam: expected a number for learning_rate. Received: <U3[]
+>>> sgd(np.timedelta64(1, "s"))
+TypeError: sgd: expected a number for learning_rate. Received: timedelta64[s][]
+>>> adam(0.1).init({"w": MASKED})
+TypeError: adam: expected floating-point parameters.
+Received: MaskedArray float32[6, 3] at 'w', which has a mask; array.filled(number) has none
 >>> adam(None)
 TypeError: adam: expected a number for learning_rate. Received: NoneType None
 >>> adam([0.1])
@@ -452,6 +538,14 @@ TypeError: dense: expected an integer for inputs. Received: float 3.0
 TypeError: dense: expected an integer for inputs. Received: bool True
 >>> dense(np.float32, 3)
 TypeError: dense: expected an integer for inputs. Received: type <class 'numpy.float32'>
+>>> dense(np.timedelta64(2, "s"), 1)
+TypeError: dense: expected an integer for inputs. Received: timedelta64[s][]
+>>> LAYER.apply(LAYER_PARAMETERS, MASKED)
+TypeError: dense(3, 2, identity): expected inputs as an array.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> LAYER.apply((np.ma.ones((3, 2)), BIASES), ARRAY)
+TypeError: dense(3, 2, identity): expected arrays in parameters.
+Received: MaskedArray float64[3, 2] at '0', which has a mask; array.filled(number) has none
 >>> dense(3, (2, 2))
 TypeError: dense: expected an integer for outputs. Received: tuple (2, 2)
 >>> dense(10**30, 2)
@@ -595,6 +689,39 @@ Received: 5
 >>> predict(parameters=OTHERS)
 ValueError: dense(3, 8, relu): expected parameters weights [3, 8] and biases [8].
 Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
+>>> predict(parameters=BIG_ENDIAN)
+TypeError: predict: expected arrays in parameters.
+Received: >f4[3, 8] at '0/weights', which JAX cannot hold; convert it with .astype, to np.float32
+for instance
+>>> predict(parameters=LONG)
+TypeError: predict: expected arrays in parameters.
+Received: float128[3, 8] at '0/weights', which JAX cannot hold; convert it with .astype, to
+np.float32 for instance
+>>> predict(parameters=jax.eval_shape(NETWORK.init, KEY))
+TypeError: predict: expected arrays in parameters.
+Received: ShapeDtypeStruct float32[3, 8] at '0/weights', which has no values
+>>> predict(parameters={"w": DELETED})
+TypeError: predict: expected arrays in parameters.
+Received: float32[7, 3] at 'w', which was deleted, as donated arrays are
+>>> predict(parameters={"w": MASKED})
+TypeError: predict: expected arrays in parameters.
+Received: MaskedArray float32[6, 3] at 'w', which has a mask; array.filled(number) has none
+>>> predict(parameters={"w": SPARSE})
+TypeError: predict: expected arrays in parameters.
+Received: csr_matrix float64[6, 3] at 'w', which is sparse; .toarray() gives a dense array
+>>> predict(inputs=MASKED)
+TypeError: predict: expected inputs as an array.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> predict(inputs=SPARSE)
+TypeError: predict: expected inputs as an array.
+Received: csr_matrix float64[6, 3], which is sparse; .toarray() gives a dense array
+>>> predict(inputs=Tensor())
+TypeError: predict: expected inputs as an array.
+Received: Tensor torch.float32[6, 3]; a tensor of PyTorch's can be given as
+tensor.detach().float().cpu().numpy()
+>>> predict(inputs=NOT_NUMBERS)
+TypeError: predict: expected numbers for inputs.
+Received: dtype object, such as 'red' in column 'colour'
 >>> predict(inputs=[1.0, 2.0, 3.0])
 ValueError: predict: expected inputs of shape [examples, features]. Received: [3]
 >>> predict(inputs=1.0)
@@ -626,6 +753,17 @@ Received: float32[6, 3]
 >>> evaluate(data=(INPUTS, LABELS + 1))
 ValueError: evaluate: data: accuracy: expected labels from 0 to 3, as there are 4 outputs.
 Received: 4 at index (3,)
+>>> evaluate(data=(INPUTS, LABELS.astype(float)))
+TypeError: evaluate: data: accuracy: expected integer labels. Received: float64[6]
+>>> evaluate(data=(INPUTS, pandas.Series(LABELS).astype(object)))
+TypeError: evaluate: data: accuracy: expected integer labels. Received: object[6]
+>>> evaluate(data=(SPARSE, LABELS))
+TypeError: evaluate: expected inputs of data as an array.
+Received: csr_matrix float64[6, 3], which is sparse; .toarray() gives a dense array
+>>> evaluate(parameters=BIG_ENDIAN)
+TypeError: evaluate: expected arrays in parameters.
+Received: >f4[3, 8] at '0/weights', which JAX cannot hold; convert it with .astype, to np.float32
+for instance
 >>> evaluate(measures=accuracy)
 TypeError: evaluate: expected measures as names and functions, such as {'accuracy':
 jaxnet.accuracy}.
@@ -674,6 +812,11 @@ Received: [2]
 >>> STEP(STATE, (INPUTS[0], LABELS))
 ValueError: step: expected inputs of batch of shape [examples, features], with at least one example.
 Received: [3]
+>>> STEP(STATE._replace(step=3.7), BATCH)
+TypeError: step: expected an integer for state.step. Received: float 3.7
+>>> STEP(STATE, (MASKED, LABELS))
+TypeError: step: expected inputs of batch as an array.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
 >>> STEP(STATE, BATCH, 0)
 TypeError: step: expected one key made by jax.random.key(seed). Received: int 0
 >>> STEP(STATE, BATCH, RAW_KEY)
@@ -775,6 +918,15 @@ taken.
 Received: 'validation_cost'
 >>> train(metrics=RIGHT_OR_NOT)
 TypeError: train: data: right: expected floating-point values. Received: bool[6]
+>>> train(data=(MASKED, LABELS))
+TypeError: train: expected inputs of data as an array.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> train(data=(INPUTS, LABELS.astype(float)))
+TypeError: train: data: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> train(validation=(INPUTS, LABELS.astype(object)))
+TypeError: train: validation: softmax_cross_entropy: expected integer labels. Received: object[6]
+>>> train(state=STATE._replace(step=3.7))
+TypeError: train: expected an integer for state.step. Received: float 3.7
 >>> train(state=RUN)
 TypeError: train: expected state of type TrainState. Received: Fit Fit(...
 >>> train(state=PARAMETERS)
@@ -881,7 +1033,8 @@ Received: dict {'inputs': array(...
 >>> fit(data=({"a": INPUTS, "b": INPUTS}, LABELS))
 TypeError: fit: expected numbers for inputs of data. Received: dtype object, such as {'a': array(...
 >>> fit(data=(NOT_NUMBERS, [0, 1]))
-TypeError: fit: expected numbers for inputs of data. Received: dtype object, such as 'red'
+TypeError: fit: expected numbers for inputs of data.
+Received: dtype object, such as 'red' in column 'colour'
 >>> fit(data=(INPUTS, ["apple"] * 6))
 TypeError: fit: expected numbers for targets of data. Received: dtype <U5, such as np.str_('apple')
 >>> fit(data=(RAGGED, [0, 1]))
@@ -914,7 +1067,47 @@ ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
 >>> fit(data=(INFINITE_INPUTS, LABELS))
 ValueError: fit: expected finite inputs of data. Received: -inf at index (1, 0)
 >>> fit(data=(MISSING, [0, 1]))
-ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
+ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0) in column 'weight'
+>>> fit(data=(INPUTS, LABELS), validation=(MISSING, [0, 1]))
+ValueError: fit: expected finite inputs of validation.
+Received: nan at index (1, 0) in column 'weight'
+>>> fit(data=(UNKNOWN, [0, 1]))
+TypeError: fit: expected numbers for inputs of data.
+Received: dtype object, such as <NA> in column 'smooth'
+>>> fit(data=(SPARSE, LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: csr_matrix float64[6, 3], which is sparse; .toarray() gives a dense array
+>>> fit(data=(MASKED, LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
+>>> fit(data=(list(MASKED), LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: list [masked_array(...; array.filled(number) has none
+>>> fit(data=(INPUTS, MASKED[:, 0]))
+TypeError: fit: expected targets of data as an array.
+Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
+>>> fit(data=(INPUTS, LABELS, MASKED[:, 0]))
+TypeError: fit: expected weights of data as an array.
+Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
+>>> fit(data=(INPUTS, [0, 1, 2, 3, 0, np.ma.masked]))
+TypeError: fit: expected targets of data as an array.
+Received: list [0, 1, 2, 3, 0, masked], which has a mask; array.filled(number) has none
+>>> fit(data=(INPUTS.view(Units), LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: Units float32[6, 3]; np.asarray(array) is a plain array, without what else this means
+>>> fit(data=(DELETED, LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: float32[7, 3], which was deleted, as donated arrays are
+>>> fit(data=(SHAPE, LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: ShapeDtypeStruct float32[6, 3], which has no values
+>>> fit(data=(Tensor(), LABELS))
+TypeError: fit: expected inputs of data as an array.
+Received: Tensor torch.float32[6, 3]; a tensor of PyTorch's can be given as
+tensor.detach().float().cpu().numpy()
+>>> fit(data=(INPUTS.astype("M8[s]"), LABELS))
+TypeError: fit: expected numbers for inputs of data.
+Received: dtype datetime64[s], such as np.datetime64('1970-01-01T00:00:00')
 >>> fit(data=(INPUTS.astype(np.float64) * 1e300, LABELS))
 ValueError: fit: expected finite inputs of data. Received: inf at index (0, 0)
 >>> fit(data=(INPUTS, with_one(ONE_HOT, NAN)), loss=squared_error)
@@ -934,9 +1127,51 @@ ValueError: fit: data: softmax_cross_entropy: expected labels of shape [6] for o
 4].
 Received: [6, 4]
 >>> fit(data=(INPUTS, LABELS.astype(float)))
-ValueError: fit: data: softmax_cross_entropy: expected targets, if they are no integer labels, of
-the same shape as outputs, [6, 4].
-Received: [6]
+TypeError: fit: data: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> fit(data=(INPUTS, LABELS.astype(object)))
+TypeError: fit: data: softmax_cross_entropy: expected integer labels. Received: object[6]
+>>> fit(data=(INPUTS, (LABELS * 1.0).tolist()))
+TypeError: fit: data: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> fit(data=(INPUTS, pandas.Series(LABELS).astype("float16")))
+TypeError: fit: data: softmax_cross_entropy: expected integer labels. Received: float16[6]
+>>> fit(data=(INPUTS, HALF_LABELS))
+TypeError: fit: data: softmax_cross_entropy: expected integer labels. Received: bfloat16[6]
+>>> fit(validation=(INPUTS, LABELS.astype(float)))
+TypeError: fit: validation: softmax_cross_entropy: expected integer labels. Received: float64[6]
+>>> fit(metrics={"accuracy": accuracy}, loss=any_loss, data=COLUMN_DATA)
+TypeError: fit: data: accuracy: expected integer labels. Received: float64[6]
+>>> fit(epochs=np.timedelta64(2, "s"))
+TypeError: fit: expected an integer for epochs. Received: timedelta64[s][]
+>>> fit(batch_size=np.datetime64(2, "s"))
+TypeError: fit: expected an integer for batch_size. Received: datetime64[s][]
+>>> fit(save_every=np.timedelta64(30, "s"))
+TypeError: fit: expected save_every as a number of epochs or a datetime.timedelta.
+Received: timedelta64[s][]
+>>> fit(state=STATE._replace(step=3.7))
+TypeError: fit: expected an integer for state.step. Received: float 3.7
+>>> fit(state=STATE._replace(step=A_FLOAT))
+TypeError: fit: expected an integer of 32 or 64 bits for state.step. Received: float32[]
+>>> fit(state=STATE._replace(step=np.uint8(3)))
+TypeError: fit: expected an integer of 32 or 64 bits for state.step. Received: uint8[]
+>>> fit(state=STATE._replace(step={"a": 1}))
+TypeError: fit: expected an integer for state.step. Received: dict {'a': 1}
+>>> fit(state=STATE._replace(step=INTEGERS))
+TypeError: fit: expected an integer of 32 or 64 bits for state.step. Received: int32[2]
+>>> fit(state=STATE._replace(step=np.int64(-1)))
+ValueError: fit: expected state.step of at least 0. Received: -1
+>>> fit(state=STATE._replace(step=None))
+TypeError: fit: expected an integer for state.step. Received: NoneType None
+>>> fit(state=STATE._replace(best=PARAMETERS))
+TypeError: fit: expected state.best of type Best. Received: tuple (Dense...
+>>> fit(state=STATE._replace(best=Best(OTHERS, A_FLOAT, 1)))
+ValueError: fit: expected state.best.parameters that match state.parameters, but ...
+>>> fit(state=STATE._replace(best=Best(PARAMETERS, NOT_FINITE, 1)))
+TypeError: fit: expected a number for state.best.cost. Received: float32[2]
+>>> fit(state=STATE._replace(best=Best(PARAMETERS, A_FLOAT, A_FLOAT)))
+TypeError: fit: expected an integer of 32 or 64 bits for state.best.epoch. Received: float32[]
+>>> fit(state=STATE._replace(parameters=jax.eval_shape(NETWORK.init, KEY)))
+TypeError: fit: expected arrays in state.
+Received: ShapeDtypeStruct float32[3, 8] at 'parameters/0/weights', which has no values
 >>> fit(loss=squared_error)
 ValueError: fit: data: squared_error: expected targets of the same shape as outputs, [6, 4].
 Received: [6]
@@ -1010,6 +1245,14 @@ ValueError: sweep: expected at least one number or key for 'a'. Received: list [
 ValueError: sweep: expected at least one number or key for 'a'. Received: list [None]
 >>> sweep({"a": RAGGED})
 ValueError: sweep: expected at least one number or key for 'a'. Received: list [[1.0], [1.0, 2.0]]
+>>> sweep({"a": MASKED[:, 0]})
+ValueError: sweep: expected at least one number or key for 'a'.
+Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
+>>> sweep({"a": [1.0, np.ma.masked]})
+ValueError: sweep: expected at least one number or key for 'a'.
+Received: list [1.0, masked], which has a mask; array.filled(number) has none
+>>> sweep({"a": LABELS.astype("m8[s]")})
+ValueError: sweep: expected at least one number or key for 'a'. Received: timedelta64[s][6]
 >>> sweep({"a": COMPLEX})
 ValueError: sweep: expected at least one number or key for 'a'. Received: complex64[2]
 >>> sweep({"a": KEY})
@@ -1228,6 +1471,19 @@ TypeError: save: expected arrays with values, keys or numbers. Received: str 'te
 >>> save("unused", {"a": COMPLEX, "b": len})
 TypeError: save: expected arrays with values, keys or numbers. Received:
 builtin_function_or_method <built-in function len> at 'b'
+>>> save("unused", {"a": MASKED})
+TypeError: save: expected arrays with values, keys or numbers.
+Received: MaskedArray float32[6, 3] at 'a', which has a mask; array.filled(number) has none
+>>> save("unused", TREE, metadata={1: "a", "1": "b"})
+TypeError: save: expected metadata whose names are strings, as they are in JSON. Received: int 1
+>>> save("unused", {"\ud800": 1.0})
+ValueError: save: expected names that UTF-8 can hold. Received: '\ud800'
+>>> export(NETWORK, {"w": MASKED}, "unused")
+TypeError: export: expected arrays in parameters.
+Received: MaskedArray float32[6, 3] at 'w', which has a mask; array.filled(number) has none
+>>> from_state_dict(to_state_dict(PARAMETERS) | {"0.bias": np.ma.ones(8, np.float32)}, PARAMETERS)
+ValueError: from_state_dict: expected '0.bias' of float32[8].
+Received: MaskedArray float32[8], which has a mask; array.filled(number) has none
 >>> save("unused", [2**63])
 ValueError: save: expected integers within 64 bits. Received: 9223372036854775808 at '0'
 >>> save("unused", TREE, metadata={"a": KEY})
