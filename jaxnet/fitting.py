@@ -115,10 +115,12 @@ def fit(
             folder, a run that it stopped, or that ended with an error of it, is saved before; the
             next call asks it about that epoch again, and goes on unless it stops again.
         progress: whether to show a bar, if standard error is a terminal or a notebook.
-        checkpoint: a folder to save the run in. If one of the same description is there already,
-            it goes on, to the same bits as if it had never been interrupted; `epochs` may be more
-            than it was. The files are `save`'s, of `(state, history)`, and `best.safetensors` has
-            the parameters of lowest validation cost.
+        checkpoint: a folder to save the run in. If it holds a checkpoint of the same run, training
+            resumes from it, to the same bits as if it had never been interrupted. A run is the same
+            if its data, key, starting state and JAX's settings have the same values, and JAX traces
+            its functions to the same programs; `epochs` may be more than it was. The files are
+            `save`'s, of `(state, history)`, and `best.safetensors` has the parameters of lowest
+            validation cost.
         keep: how many of the last checkpoints stay, at least 1.
         save_every: so many epochs, or so much time, but then never so often that it takes more than
             a hundredth of the run's. The start and the end are saved anyhow.
@@ -138,7 +140,9 @@ def fit(
         NonFiniteCostError: the cost of an epoch, or a parameter after it, is not finite. The
             message says in which step and where in the network the first such value appeared.
 
-    Called again with arguments of the same shapes, built equally, it compiles nothing.
+    Called again with arguments of the same shapes, and functions that JAX traces to the same
+    programs, it compiles nothing. What a function reads may change between two calls: an attribute,
+    a global variable, a module. The next call notices.
 
     >>> from jaxnet import adam, mlp, squared_error
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
