@@ -69,41 +69,15 @@ def weighted_mean(
     1.5
     """
     values = checks.floating("weighted_mean", "values", values)
-    dtype, values = values.dtype, widened(values)
-    if weights is None:
-        plain = jnp.mean(values)
-        scaled = jnp.mean(values * 2.0**-64) * 2.0**64
-        return narrowed(jnp.where(jnp.isfinite(plain), plain, scaled), dtype)
-    weights = checks.numbers("weighted_mean", "weights", weights)
-    checks.same_shape("weighted_mean", "weights", weights, "values", values)
-    checks.within("weighted_mean", "weights", weights, 0)
-    weights = jnp.asarray(weights).astype(values.dtype)
-    return narrowed(_weighted_mean(values, weights), dtype)
-
-
-@jax.custom_jvp
-def _weighted_mean(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, ""]:
-    """By the plain formula, as it has always been, where nothing can overflow or vanish."""
-    plain = jnp.sum(weights * _counted(values, weights)) / _divisor(weights)
-    relative = relative_weights(weights)
-    counted = _counted(values, relative)
-    large = jnp.max(jnp.abs(counted), initial=0) > 2.0**64
-    scale = jnp.where(large, 2.0**-64, 1.0).astype(values.dtype)
-    careful = jnp.sum(relative * (counted * scale)) / _divisor(relative) / scale
-    return jnp.where(_is_ordinary(values, weights), plain, careful)
-
-
-@_weighted_mean.defjvp
-def _(primals: tuple[Array, Array], tangents: tuple[Array, Array]) -> tuple[Array, Array]:
-    (values, weights), (change, weight_change) = primals, tangents
-    mean, ordinary = _weighted_mean(values, weights), _is_ordinary(values, weights)
-    relative = relative_weights(weights)
-    shares = jnp.where(ordinary, weights, relative)
-    total = jnp.where(ordinary, _divisor(weights), _divisor(relative))
-    factor = jnp.where(ordinary, 1, _relative_factor(weights))
-    by_values = jnp.sum(shares * _counted(change, shares)) / total
-    differences = (_counted(values, shares) - mean) / total * factor
-    return mean, by_values + jnp.sum(differences * weight_change)
+    if weights is not None:
+        weights = checks.numbers("weighted_mean", "weights", weights)
+        checks.same_shape("weighted_mean", "weights", weights, "values", values)
+        checks.within("weighted_mean", "weights", weights, 0)
+        weights = relative_weights(jnp.asarray(weights).astype(widened(values).dtype))
+        values = _counted(values, weights)
+    largest_value = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
+    scale = jnp.where(largest_value > 2.0**64, 2.0**-64, 1.0).astype(values.dtype)
+    return plain_mean(values * scale, weights) / scale
 
 
 def _counted(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float[Array, "..."]:
@@ -112,22 +86,12 @@ def _counted(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Float
 
 
 def plain_mean(values: Float[Array, "..."], weights: Array | None) -> Float[Array, ""]:
-    """The same by its formula alone, of weights whose sum is finite, as `Data` has them.
-
-    In the middle of a program anything more would have XLA add in another order.
-    """
+    """The mean by its formula alone, for values and weights whose sums are finite."""
     dtype, values = values.dtype, widened(values)
     if weights is None:
         return jnp.mean(values).astype(dtype)
     weights = weights.astype(values.dtype)
     return narrowed(jnp.sum(weights * _counted(values, weights)) / _divisor(weights), dtype)
-
-
-def _is_ordinary(values: Float[Array, "..."], weights: Float[Array, "..."]) -> Bool[Array, ""]:
-    """Whether no product or sum of them comes near the limits of float32."""
-    largest_weight = jnp.max(weights, initial=0)
-    fit = (largest_weight >= 2.0**-20) & (largest_weight <= 2.0**20)
-    return fit & (jnp.max(jnp.abs(_counted(values, weights)), initial=0) <= 2.0**64)
 
 
 def _divisor(weights: Float[Array, "..."]) -> Float[Array, ""]:
@@ -137,25 +101,19 @@ def _divisor(weights: Float[Array, "..."]) -> Float[Array, ""]:
 
 
 def relative_weights(weights: Float[Array, "..."]) -> Float[Array, "..."]:
-    """Weights times a power of two that makes the largest about 1, so that their sums are finite.
+    """Weights times a power of two that brings the largest near 1, so that no sum overflows.
 
-    No digit changes, so neither does a mean that is weighted by them. Subnormal weights, which XLA
-    takes for 0, are multiples of the smallest number, and their bits are those multiples.
+    That is exact, so a mean weighted by them is the same. Subnormal weights, which XLA takes for 0,
+    are multiples of the smallest number, and their bits are those multiples.
     """
     info = jnp.finfo(weights.dtype)
-    factor = _relative_factor(weights)
-    exponent = exponent_bits(factor) - (info.nmant - info.minexp)
-    smallest = power_of_two(jnp.maximum(exponent, 0), weights.dtype)
+    exponent = 2 * (info.maxexp - 1) - exponent_bits(jnp.max(weights, initial=0))
+    exponent = jnp.maximum(exponent, 1)  # that of the power, which is itself not subnormal
+    smallest = power_of_two(jnp.maximum(exponent - (info.nmant - info.minexp), 0), weights.dtype)
     multiples = jax.lax.bitcast_convert_type(weights, exponent.dtype)
     is_subnormal = (multiples > 0) & (multiples < 2**info.nmant)
-    return jnp.where(is_subnormal, multiples.astype(weights.dtype) * smallest, weights * factor)
-
-
-def _relative_factor(weights: Float[Array, "..."]) -> Float[Array, ""]:
-    """The power of two, itself not subnormal, that brings the largest weight nearest to [1, 2)."""
-    last = 2 * (jnp.finfo(weights.dtype).maxexp - 1)
-    exponent = last - exponent_bits(jnp.max(weights, initial=0))
-    return power_of_two(jnp.maximum(exponent, 1), weights.dtype)
+    scaled = weights * power_of_two(exponent, weights.dtype)
+    return jnp.where(is_subnormal, multiples.astype(weights.dtype) * smallest, scaled)
 
 
 # Regression.
@@ -486,8 +444,8 @@ def labels_or_distributions(
     Floating-point numbers, one for each row of the outputs, are labels of the wrong type.
     """
     array = checks.as_array(function, "targets", targets)
-    if checks.is_integer(array) or array.shape in ((), outputs.shape[:-1]):
+    meant = checks.is_integer(array) or array.shape == outputs.shape[:-1]
+    if meant or not checks.is_real(array):
         return checks.labels(function, targets, outputs)
-    checks.numbers(function, "targets", targets)
     name = "targets, if they are no integer labels,"
     return checks.like(function, name, targets, "outputs", outputs)
