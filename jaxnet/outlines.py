@@ -7,6 +7,7 @@ An outline explains how two runs differ, such as "optimizer/update/learning_rate
 import dataclasses
 import functools
 import hashlib
+import json
 import re
 import sys
 import types
@@ -23,6 +24,7 @@ Outline = dict[str, Any] | list[Any] | str
 """What JSON can hold."""
 
 _MOST_OBJECTS = 1000  # that are looked into; the rest is named
+_MOST_ITEMS = 1000  # of a container, and characters of a text; of more there is a digest
 
 
 def outline(value: Any) -> Outline:
@@ -33,23 +35,26 @@ def outline(value: Any) -> Outline:
     >>> outline(scale(2.0))["factor"]
     '2.0'
     """
-    return _outline(value, set())
+    try:
+        return _outline(value, set())
+    except Exception:  # an object that does not say what it holds, or holds itself
+        return _name(value)
 
 
 def _outline(value: Any, seen: set[int]) -> Outline:
     """The outline; `seen` holds the functions and objects that it has already, each once."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return repr(value)
+        return _limited(repr(value))
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
         return _outline_of_array(value)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
         return _named(value._asdict(), seen)
     if isinstance(value, (tuple, list)):
-        return [_outline(item, seen) for item in value]
+        return _limited([_outline(item, seen) for item in value])
     if isinstance(value, (set, frozenset)):
-        return sorted(map(_text, value))
+        return _limited(sorted(map(_text, value)))
     if isinstance(value, Mapping):
-        return _named({str(key): item for key, item in value.items()}, seen)
+        return _limited(_named({str(key): item for key, item in value.items()}, seen))
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
         return _name(value)
     if id(value) in seen or len(seen) == _MOST_OBJECTS:
@@ -60,8 +65,8 @@ def _outline(value: Any, seen: set[int]) -> Outline:
         return _named(parts, seen)
     if isinstance(value, types.MethodType):
         return _named({"function": value.__func__, "self": value.__self__}, seen)
-    if hasattr(value, "__wrapped__"):  # as what jax.jit and decorators return
-        return _outline(value.__wrapped__, seen)
+    if isinstance(value, jax.stages.Wrapped) or "__wrapped__" in getattr(value, "__dict__", ()):
+        return _outline(value.__wrapped__, seen)  # what jax.jit or a decorator was given
     if isinstance(value, types.FunctionType):
         return _outline_of_function(value, seen)
     if dataclasses.is_dataclass(value):
@@ -98,7 +103,7 @@ def _outline_of_array(array: Any) -> Outline:
         return f"{array.dtype}{_outline_of_array(jax.random.key_data(array))}"
     array = np.asarray(array)
     if array.dtype == object:
-        return [_text(item) for item in array.flat]
+        return _limited([_text(item) for item in array.flat])
     if array.size == 1:
         return f"{array.dtype}{list(array.shape)} {array.item()!r}"
     digest = hashlib.sha256(array.tobytes()).hexdigest()
@@ -138,7 +143,13 @@ def _name(value: Any) -> str:
 
 def _text(value: Any) -> str:
     """Of an object that holds nothing, the same in every process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+    return str(_limited(re.sub(r" at 0x[0-9a-f]+", "", repr(value))))
+
+
+def _limited(found: Outline) -> Outline:
+    if len(found) <= _MOST_ITEMS:
+        return found
+    return f"{len(found)} of SHA-256 {hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
 
 
 def _short(found: Outline) -> str:

@@ -111,6 +111,33 @@ def test_its_size_is_that_of_the_functions():
     assert len(json.dumps(outline(names["f16"]))) < 33 * 100
 
 
+class Endless:
+    """Whatever is asked of it is another one."""
+
+    def __getattr__(self, name):
+        return Endless()
+
+
+class Silent:
+    __slots__ = ()
+
+    def __repr__(self):
+        raise ValueError("it does not say")
+
+
+def test_any_object_has_one():
+    itself = []
+    itself.append(itself)
+    chain = None
+    for _ in range(10_000):
+        chain = [chain]
+    assert [outline(value) for value in (itself, chain, Silent())] == ["list", "list", "Silent"]
+    assert len(json.dumps(outline(Endless()))) < 1000
+    many = outline(list(range(10_000))), outline([*range(9_999), 0]), outline("a" * 10_000)
+    assert len({json.dumps(one) for one in many}) == 3
+    assert all(len(one) < 100 for one in many)
+
+
 def test_json_holds_it_and_another_process_says_the_same():
     parts = [jaxnet.mlp([3, 4, 2]), optax.adamw(optax.cosine_decay_schedule(0.1, 9)), np.ones(3)]
     for part in [*parts, object(), np.array(["a", object()]), jnp.ones(())]:
