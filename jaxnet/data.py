@@ -1,7 +1,8 @@
 """Data: examples for training and evaluation, converted from what people have, and checked.
 
 Lists, NumPy and pandas become float32 arrays, but for integer targets, which become int32 labels.
-JAX's own arrays stay as they are.
+JAX's own arrays stay as they are. What would lose its meaning on the way, such as the mask of an
+array or its units, is refused.
 """
 
 import itertools

@@ -369,6 +369,10 @@ def check_state(function: str, state: TrainState) -> None:
     checks.instance(function, "state", state, TrainState)
     checks.arrays(function, "state", state)
     checks.counter(function, "state.step", state.step)
+    if state.task is not None:
+        checks.instance(function, "state.task", state.task, Task)
+        checks.counter(function, "state.task.fingerprint", state.task.fingerprint)
+        checks.counter(function, "state.task.start", state.task.start)
     if state.best is None:
         return
     checks.instance(function, "state.best", state.best, Best)
