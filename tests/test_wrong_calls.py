@@ -1170,6 +1170,8 @@ ValueError: fit: expected state.best.parameters that match state.parameters, but
 TypeError: fit: expected a number for state.best.cost. Received: float32[2]
 >>> fit(state=STATE._replace(best=Best(PARAMETERS, A_FLOAT, A_FLOAT)))
 TypeError: fit: expected an integer of 32 or 64 bits for state.best.epoch. Received: float32[]
+>>> fit(state=STATE._replace(task=PARAMETERS))
+TypeError: fit: expected state.task of type Task. Received: tuple (Dense...
 >>> fit(state=STATE._replace(parameters=jax.eval_shape(NETWORK.init, KEY)))
 TypeError: fit: expected arrays in state.
 Received: ShapeDtypeStruct float32[3, 8] at 'parameters/0/weights', which has no values
