@@ -135,7 +135,7 @@ def make_step(
         check_state("step", state)
         if key is not None:
             checks.key("step", key)
-        return advance(state, with_relative_weights(check_data("step", "batch", batch)), key)
+        return advance(state, check_data("step", "batch", batch), key)
 
     return step
 
@@ -332,12 +332,12 @@ def train(
         validation = check_data("train", "validation", validation)
     measures = named_measures("train", loss, metrics)
     check_run("train", network, measures, optimizer, data, validation, key, state, given)
-    data = with_relative_weights(data)
     if state is None:
         state = starting_state(network, optimizer, key)
+    state = on_task(state, data, validation, batch_size)
+    data = with_relative_weights(data)
     if validation is not None:
         validation = with_relative_weights(validation)
-    state = on_task(state, data, validation, batch_size)
     epoch = make_epoch(
         network,
         loss,

@@ -98,6 +98,7 @@ CASES = {
     "SgdState": lambda: STATE.optimizer_state,
     "Summary": lambda: jaxnet.summary(NETWORK),
     "Sweep": swept,
+    "Task": lambda: jaxnet.Task(jnp.array(7, jnp.uint32), jnp.array(3, jnp.int32)),
     "TrainState": lambda: STATE,
 }
 FUNCTIONS = {"Network"}  # a pair of functions, which pickle finds by their names alone

@@ -766,7 +766,7 @@ equal = {
 print([name for name, make in equal.items() if settled(make()) is None])
 print([name for name, make in equal.items() if settled(make()) != settled(make())])
 different = [
-    jaxnet.adam(0.1), jaxnet.adam(0.2), jaxnet.adam(0), jaxnet.adam(0.0), jaxnet.adam(0.1, b1=0.0),
+    jaxnet.adam(0.1), jaxnet.adam(0.2), jaxnet.adam(0.0), jaxnet.adam(0.1, b1=0.0),
     (0.1, False), (0.1, 0), jaxnet.mlp([4, 8]), jaxnet.mlp([4, 9]), [1, 2], (1, 2), {"a": 1},
     {"b": 1}, jaxnet.mlp([4, 8], output_activation=jaxnet.tanh), True, 1, 1.0, 0.0, -0.0,
 ]
@@ -781,7 +781,7 @@ users = [
     mine, jaxnet.dense(2, 2, mine), functools.partial(mine), functools.wraps(jaxnet.relu)(mine),
     optax.masked(optax.adam(0.1), mine), jaxnet.adam(mine), jax.jit(mine), jax.custom_jvp(mine),
     jaxnet.straight_through(mine), optax.MultiSteps(optax.adam(0.1), 2), np.ones(3), jnp.ones(3),
-    jaxnet.adam(jnp.float32(0.1)), jaxnet.adam(np.array(0.1)), types.SimpleNamespace(),
+    jaxnet.adam(jnp.float32(0.1)), types.SimpleNamespace(),
     Network(*jaxnet.mlp([2, 2])), {"a": mine}, optax.MultiSteps(optax.adam(0.1), 2).update, Rate(),
 ]
 print([i for i, user in enumerate(users) if settled(user) is not None])

@@ -106,7 +106,9 @@ def optax_step(optimizer, names):
 
         def cost(parameters):
             outputs = NETWORK.apply(parameters, inputs, key=jax.random.clone(noise))
-            return jaxnet.weighted_mean(LOSS(outputs, labels), weights)
+            losses, total = LOSS(outputs, labels), jnp.sum(weights)
+            counted = jnp.sum(weights * jnp.where(weights == 0, 0, losses))
+            return counted / jnp.where(total == 0, 1, total)
 
         value, gradients = jax.value_and_grad(cost)(parameters)
         known = {
@@ -349,7 +351,7 @@ def test_diagnose_makes_the_update_of_an_optimizer_that_needs_the_cost():
     parameters = network.init(jax.random.key(0))
 
     def cost(parameters):
-        return jaxnet.weighted_mean(LOSS(network.apply(parameters, INPUTS), LABELS))
+        return jnp.mean(LOSS(network.apply(parameters, INPUTS), LABELS))
 
     value, gradients = jax.value_and_grad(cost)(parameters)
     kept = optimizer.init(parameters)
