@@ -212,7 +212,9 @@ def with_relative_weights(data: Data) -> Data:
             return data
     elif not jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.float32)
-    return data._replace(weights=relative_weights(widened(weights)))
+    scaled = relative_weights(widened(weights))
+    # Without the barrier XLA would compile the scaling into the sums, and add in another order.
+    return data._replace(weights=jax.lax.optimization_barrier(scaled))
 
 
 def total_weight(batch: Data) -> Float[Array, ""]:

@@ -135,7 +135,7 @@ def make_step(
         check_state("step", state)
         if key is not None:
             checks.key("step", key)
-        return advance(state, check_data("step", "batch", batch), key)
+        return advance(state, with_relative_weights(check_data("step", "batch", batch)), key)
 
     return step
 
