@@ -15,14 +15,12 @@ from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from jaxnet import programs
 from jaxnet.data import Data
-from jaxnet.evaluation import Measure
+from jaxnet.evaluation import EXAMPLES_AT_A_TIME, Measure
 from jaxnet.networks import Network
 from jaxnet.origins import Origin, locate_non_finite
 from jaxnet.training import TrainState, epochs_done, make_batches, make_step
 
 __all__ = ["Failure"]
-
-_ROWS_AT_A_TIME = 1024
 
 
 class Failure(NamedTuple):
@@ -80,8 +78,8 @@ def first_failure(
         state = following
     if validation is None:
         return None
-    for start in range(0, len(validation.inputs), _ROWS_AT_A_TIME):
-        chunk = np.arange(len(validation.inputs))[start : start + _ROWS_AT_A_TIME]
+    for start in range(0, len(validation.inputs), EXAMPLES_AT_A_TIME):
+        chunk = np.arange(len(validation.inputs))[start : start + EXAMPLES_AT_A_TIME]
         part = jax.tree.map(lambda array, chunk=chunk: array[chunk], validation)
         origin = locate_non_finite(network, loss, optimizer, state, part)
         if origin:
