@@ -21,8 +21,9 @@ def typechecked(function):
 
 # But for the modules that describe functions: they annotate no arrays, and call themselves often.
 UNCHECKED = {"__init__", "outlines", "programs"}
-FILES = pathlib.Path(__file__).with_name("jaxnet").glob("*.py")
-MODULES = sorted(f"jaxnet.{file.stem}" for file in FILES if file.stem not in UNCHECKED)
+ROOT = pathlib.Path(__file__).parent
+FILES = [file for file in ROOT.glob("jaxnet/**/*.py") if file.stem not in UNCHECKED]
+MODULES = sorted(".".join(file.relative_to(ROOT).with_suffix("").parts) for file in FILES)
 jaxtyping.install_import_hook(MODULES, "conftest.typechecked")
 
 # It is ignored in what a script runs in the background, and by the processes that this starts.

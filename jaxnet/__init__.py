@@ -2,7 +2,7 @@
 
 __version__ = "0.1.0"
 
-from jaxnet.networks import (
+from jaxnet.nn.network import (
     DenseParameters,
     LayerNormParameters,
     Network,
@@ -13,7 +13,7 @@ from jaxnet.networks import (
     residual,
     serial,
 )
-from jaxnet.activations import (
+from jaxnet.nn.activations import (
     binary_step,
     elu,
     gelu,
@@ -27,11 +27,11 @@ from jaxnet.activations import (
     straight_through,
     tanh,
 )
-from jaxnet.logits import (
+from jaxnet.nn.softmax import (
     log_softmax,
     softmax,
 )
-from jaxnet.losses import (
+from jaxnet.nn.losses import (
     absolute_error,
     binary_cross_entropy,
     cross_entropy,
@@ -43,7 +43,7 @@ from jaxnet.losses import (
     squared_error,
     weighted_mean,
 )
-from jaxnet.metrics import (
+from jaxnet.nn.metrics import (
     ClassScores,
     accuracy,
     binary_accuracy,
@@ -61,14 +61,14 @@ from jaxnet.optimizers import (
     gradient_descent,
     sgd,
 )
-from jaxnet.data import (
+from jaxnet.training.data import (
     Data,
 )
-from jaxnet.evaluation import (
+from jaxnet.training.evaluation import (
     evaluate,
     predict,
 )
-from jaxnet.training import (
+from jaxnet.training.train import (
     Best,
     Task,
     TrainState,
@@ -76,60 +76,60 @@ from jaxnet.training import (
     make_step,
     train,
 )
-from jaxnet.inspection import (
+from jaxnet.debug.intermediates import (
     LayerSummary,
     Summary,
     summary,
     trace,
 )
-from jaxnet.origins import (
+from jaxnet.debug.nonfinite import (
     Origin,
     locate_non_finite,
 )
-from jaxnet.diagnosis import (
+from jaxnet.debug.diagnosis import (
     Diagnosis,
     LayerDiagnosis,
     diagnose,
 )
-from jaxnet.checkpoints import (
+from jaxnet.io.serialization import (
     DamagedFileError,
     load,
     load_metadata,
     save,
 )
-from jaxnet.failures import (
+from jaxnet.debug.replay import (
     Failure,
 )
-from jaxnet.fitting import (
+from jaxnet.fitting.fit import (
     CheckpointWarning,
     Fit,
     NonFiniteCostError,
     fit,
 )
-from jaxnet.programs import (
+from jaxnet.core.programs import (
     clear_caches,
 )
-from jaxnet.exporting import (
+from jaxnet.io.export import (
     export,
     from_state_dict,
     to_state_dict,
 )
-from jaxnet.sweeping import (
+from jaxnet.sweeping.sweep import (
     Member,
     Sweep,
     sweep,
 )
-from jaxnet.problems import (
+from jaxnet.testing.problems import (
     Problem,
     standard_problems,
 )
-from jaxnet.comparison import (
+from jaxnet.testing.comparison import (
     Comparison,
     Difference,
     ProblemComparison,
     compare_optimizers,
 )
-from jaxnet.conformance import (
+from jaxnet.testing.conformance import (
     Check,
     Report,
     check_optimizer,

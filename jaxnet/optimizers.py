@@ -24,7 +24,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet import checks
+from jaxnet.core import checks
 
 __all__ = [
     "AdamState",

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from jaxnet import checks
-from jaxnet.comparison import Comparison
+from jaxnet.core import checks
+from jaxnet.testing.comparison import Comparison
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

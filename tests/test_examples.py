@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import problems
+import helpers
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -21,12 +21,12 @@ def run(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
-        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **problems.QUIET},
+        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **helpers.QUIET},
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=problems.HANGS,
+        timeout=helpers.HANGS,
     )
 
 

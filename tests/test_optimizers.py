@@ -3,11 +3,11 @@
 import functools
 
 import chex
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-import problems
 import pytest
 
 import jaxnet
@@ -214,7 +214,7 @@ def test_decay_needs_the_parameters():
     ],
 )
 def test_hyperparameters_are_checked(make, error, words):
-    with problems.refused(error, words):
+    with helpers.refused(error, words):
         make()
 
 

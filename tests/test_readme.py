@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-import problems
+import helpers
 import pytest
 
 import jaxnet
@@ -15,7 +15,7 @@ README = (ROOT / "README.md").read_text()
 def test_programs_run_in_the_order_in_which_they_stand():
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(programs) == 4
-    accuracy, shape, cost = problems.run_plainly("\n".join(programs)).splitlines()
+    accuracy, shape, cost = helpers.run_plainly("\n".join(programs)).splitlines()
     assert float(accuracy.split("%")[0]) > 95
     assert shape == "(16, 4)"
     assert float(cost.split()[-1]) < 2  # that of guessing among ten is 2.3

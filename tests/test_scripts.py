@@ -9,7 +9,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
-import problems
+import helpers
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -53,7 +53,7 @@ def run(copy: Path, script: str, **changes: str) -> subprocess.CompletedProcess[
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=problems.HANGS,
+        timeout=helpers.HANGS,
     )
 
 
@@ -114,11 +114,11 @@ def program(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     settings = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
     return subprocess.run(
         [sys.executable, str(ROOT / "scripts" / name), *arguments],
-        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **problems.QUIET},
+        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **helpers.QUIET},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=problems.HANGS,
+        timeout=helpers.HANGS,
     )
 
 
@@ -170,6 +170,6 @@ def test_check_resume_finds_nothing_lost():
     """Its short form."""
     command = [sys.executable, str(ROOT / "scripts" / "check_resume.py")]
     few = ["--kills", "1", "--flips", "50", "--truncations", "20"]
-    done = subprocess.run([*command, *few], capture_output=True, text=True, timeout=problems.HANGS)
+    done = subprocess.run([*command, *few], capture_output=True, text=True, timeout=helpers.HANGS)
     assert done.returncode == 0, done.stderr
     assert "1 kills" in done.stdout and "50 bits flipped, 20 times cut off: 0 loaded" in done.stdout

@@ -2,11 +2,11 @@
 
 import functools
 
+import helpers
 import hypothesis
 import jax
 import jax.numpy as jnp
 import numpy as np
-import problems
 import pytest
 from hypothesis import strategies
 
@@ -200,6 +200,6 @@ def test_any_that_do_not_fit_are_refused(name, drawn, data):
     function, spoiled = FUNCTIONS[name]
     spoil = spoiled[data.draw(strategies.sampled_from(list(spoiled)))]
     spoiled_call = spoil(built(**drawn))
-    with problems.refused((TypeError, ValueError), "expected", "Received: ") as caught:
+    with helpers.refused((TypeError, ValueError), "expected", "Received: ") as caught:
         function(spoiled_call)
     assert str(caught.value).startswith(f"{name}: ")

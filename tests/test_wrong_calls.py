@@ -12,13 +12,13 @@ import re
 import traceback
 from pathlib import Path
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import optax.contrib
 import pandas
-import problems
 import pytest
 import scipy.sparse
 
@@ -1567,7 +1567,7 @@ def compiled():
 
 def raised_in_jaxnet(caught):
     file = traceback.extract_tb(caught.tb)[-1].filename
-    return Path(file).parent == Path(jaxnet.__file__).parent
+    return Path(file).is_relative_to(Path(jaxnet.__file__).parent)
 
 
 def fits(text, pattern):
@@ -1578,7 +1578,7 @@ def fits(text, pattern):
 def test_is_refused_by_us_before_anything_is_compiled(call, said, compiled):
     called = eval(f"lambda: {call}", vars(jaxnet) | globals())
     error = ERRORS[said.partition(":")[0]]
-    with problems.refused(error, "expected", "Received: ") as caught:
+    with helpers.refused(error, "expected", "Received: ") as caught:
         called()
     assert caught.type is error  # JAX's own are derived from it
     message = f"{caught.typename}: {caught.value}"
@@ -1608,7 +1608,7 @@ def test_compiling_would_be_seen(compiled):
 
 
 def test_an_error_of_another_would_be_seen(compiled):
-    with problems.refused(TypeError) as caught:
+    with helpers.refused(TypeError) as caught:
         jnp.add(ARRAY, "1")
     assert not raised_in_jaxnet(caught)
     assert fits("a: expected 1. Received: 2", "a: ... Received: 2")

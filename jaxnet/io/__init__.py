@@ -1,0 +1,1 @@
+"""Files: `serialization` saves trees of arrays, `export` writes networks for other programs."""

@@ -1,0 +1,4 @@
+"""One run as a pure function.
+
+Read `data`, `evaluation`, `shuffle`, `updates` and `train`.
+"""

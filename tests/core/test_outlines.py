@@ -1,0 +1,152 @@
+"""Outlines: what something was built from, and what differs, in words."""
+
+import functools
+import json
+import types
+
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import jaxnet
+from jaxnet.core.outlines import difference, outline
+
+RATE = 0.1
+
+
+class Doubler:
+    def __init__(self, factor):
+        self.factor = factor
+
+    def times(self, x):
+        return self.factor * x
+
+
+def scale(factor, power=1):
+    def inner(x, shift=0.0):
+        return factor * x**power + shift
+
+    return inner
+
+
+PAIRS = {
+    "it/update/learning_rate was 0.01 and is 0.5": (jaxnet.adam(0.01), jaxnet.adam(0.5)),
+    "it/update/b1 was 0.9 and is 0.8": (optax.scale_by_adam(), optax.scale_by_adam(b1=0.8)),
+    "transition_steps was 10 and is 11": (
+        jaxnet.sgd(optax.linear_schedule(1.0, 0.0, 10)),
+        jaxnet.sgd(optax.linear_schedule(1.0, 0.0, 11)),
+    ),
+    "max_norm was 1.0 and is 2.0": (
+        optax.chain(optax.clip_by_global_norm(1.0), jaxnet.sgd(0.1)),
+        optax.chain(optax.clip_by_global_norm(2.0), jaxnet.sgd(0.1)),
+    ),
+    "name was 'dense(4, 8, relu)' and is 'dense(4, 9, relu)'": (
+        jaxnet.mlp([4, 8, 3]).layers[0],
+        jaxnet.mlp([4, 9, 3]).layers[0],
+    ),
+    "it/factor was 2.0 and is 2": (scale(2.0), scale(2)),
+    "it/power was 1 and is 2": (scale(2.0), scale(2.0, 2)),
+    "it/self/factor was 1 and is 2": (Doubler(1).times, Doubler(2).times),
+    "it/keywords/power was 1 and is 2": (
+        functools.partial(scale, power=1),
+        functools.partial(scale, power=2),
+    ),
+    "it was relu and is gelu": (jaxnet.relu, jaxnet.gelu),
+    "it/factor was 1 and is 2": (jax.jit(scale(1)), jax.jit(scale(2))),
+    "it was float32[3] of SHA-256 ": (np.zeros(3, np.float32), np.ones(3, np.float32)),
+    "it was key<fry>": (jax.random.key(0), jax.random.key(1)),
+    "it was range(0, 3) and is range(0, 4)": (range(3), range(4)),
+    "it/1 was 3 and is 4": ({1, 3}, {1, 4}),
+    "it/delta was 1.0 and is 0.5": (
+        types.SimpleNamespace(delta=1.0),
+        types.SimpleNamespace(delta=0.5),
+    ),
+    "it/targets was": (
+        jaxnet.Data(np.ones((2, 1)), np.zeros(2)),
+        jaxnet.Data(np.ones((2, 1)), np.ones(2)),
+    ),
+}
+
+
+@pytest.mark.parametrize("words", PAIRS)
+def test_the_difference_is_said(words):
+    first, second = ({"it": outline(value)} for value in PAIRS[words])
+    assert difference(first, {"it": outline(PAIRS[words][0])}) is None
+    assert words in difference(first, second)
+
+
+def test_an_absent_part_is_a_difference():
+    assert difference({"a": "1"}, {"a": "1", "b": "2"}) == "b was not there"
+    assert difference({"a": ["1", "2"]}, {"a": ["1"]}) == "a/1 was there"
+
+
+def test_globals_of_ones_own_functions_are_part_of_it(monkeypatch):
+    def rated(x):
+        return RATE * x
+
+    before = outline(rated)
+    assert before["RATE"] == "0.1"
+    monkeypatch.setitem(globals(), "RATE", 0.2)
+    assert difference(before, outline(rated)) == "RATE was 0.1 and is 0.2"
+
+
+def test_functions_that_refer_to_themselves_end():
+    def recursive(n):
+        return recursive(n - 1) if n else 0
+
+    assert outline(recursive)["recursive"].endswith("recursive")
+
+
+def test_its_size_is_that_of_the_functions():
+    """Each of them is called by two others, so that there are 2**n ways to the first."""
+    names = {}
+    text = "def f0(x): return x\ndef g0(x): return x\n"
+    for i in range(1, 17):
+        text += f"def f{i}(x): return f{i - 1}(x) + g{i - 1}(x)\n"
+        text += f"def g{i}(x): return f{i - 1}(x) - g{i - 1}(x)\n"
+    exec(text, names)
+    assert len(json.dumps(outline(names["f16"]))) < 33 * 100
+
+
+class Endless:
+    """Whatever is asked of it is another one."""
+
+    def __getattr__(self, name):
+        return Endless()
+
+
+class Silent:
+    __slots__ = ()
+
+    def __repr__(self):
+        raise ValueError("it does not say")
+
+
+def test_any_object_has_one():
+    itself = []
+    itself.append(itself)
+    chain = None
+    for _ in range(10_000):
+        chain = [chain]
+    assert [outline(value) for value in (itself, chain, Silent())] == ["list", "list", "Silent"]
+    assert len(json.dumps(outline(Endless()))) < 1000
+    many = outline(list(range(10_000))), outline([*range(9_999), 0]), outline("a" * 10_000)
+    assert len({json.dumps(one) for one in many}) == 3
+    assert all(len(one) < 100 for one in many)
+
+
+def test_json_holds_it_and_another_process_says_the_same():
+    parts = [jaxnet.mlp([3, 4, 2]), optax.adamw(optax.cosine_decay_schedule(0.1, 9)), np.ones(3)]
+    for part in [*parts, object(), np.array(["a", object()]), jnp.ones(())]:
+        assert json.loads(json.dumps(outline(part))) == outline(part)
+    script = """
+import json, optax, jax, jaxnet, numpy as np
+from jaxnet.core.outlines import outline
+network = jaxnet.serial(jaxnet.dense(3, 4, jax.nn.relu), lambda x: x in {1, 2, "a", "b"})
+optimizer = optax.chain(optax.clip(1.0), optax.adamw(optax.cosine_decay_schedule(0.1, 9)))
+print(json.dumps(outline((network, optimizer, {"a", "b", "c"}, np.array(["a", object()])))))
+"""
+    assert len({helpers.run_plainly(script) for _ in range(2)}) == 1

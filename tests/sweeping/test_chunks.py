@@ -1,0 +1,108 @@
+import functools
+import re
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxnet
+from jaxnet.sweeping import chunks
+
+on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="chunks fit a CPU's caches")
+NUMBERS = np.arange(1.0, 101.0, dtype=np.float32)
+
+
+def chunk_of(run, runs, memory=None):
+    return chunks.chunk_of(run, {"a": jnp.arange(float(runs))}, False, (runs,), memory)
+
+
+def test_a_chunk_fits_the_memory(monkeypatch):
+    """Each run of 1,000 numbers; a budget of 50,000 bytes holds no more than twelve."""
+    taken = []
+    original = chunks._compiled
+
+    def seen(*call):
+        program, memory = original(*call)
+        taken.append(memory)
+        return program, memory
+
+    monkeypatch.setattr(chunks, "_compiled", seen)
+
+    def wide(a):
+        return a * jnp.arange(1000.0)
+
+    found = jaxnet.sweep(wide, {"a": NUMBERS}, memory=50_000)
+    np.testing.assert_array_equal(
+        found.results, NUMBERS[:, None] * np.arange(1000, dtype=np.float32)
+    )
+    assert taken[0] > 50_000 >= taken[-1]
+
+
+def looped(a, size):
+    """`a` times a loop of 3 over so many float32 numbers."""
+    return jax.lax.fori_loop(0, 3, lambda i, x: jnp.sin(x) + a, jnp.zeros(size)).sum()
+
+
+@on_cpu
+@pytest.mark.parametrize(("size", "most"), [(2**10, 512), (2**14, 32), (2**17, 4), (2**22, 1)])
+def test_the_largest_results_of_a_chunk_fit_two_megabytes(size, most):
+    """Of the two devices each takes so many at once, or one."""
+    size_of = chunk_of(lambda a: looped(a, size), 10_000).size
+    assert most / 2 < size_of / len(jax.devices()) <= most
+
+
+@on_cpu
+def test_what_is_computed_outside_of_loops_does_not_make_chunks_smaller():
+    data = jnp.arange(2.0**20)
+    loop = chunk_of(lambda a: looped(a, 2**14), 10_000)
+    assert chunk_of(lambda a: looped(a, 2**14) + (data / 16).sum(), 10_000).size == loop.size
+
+
+@on_cpu
+def test_chunks_are_of_equal_size():
+    """100 runs on two devices, at most 32 on each: two rounds of 50, not 64 and then 36."""
+    assert chunk_of(lambda a: looped(a, 2**14), 100).size == 50
+    assert chunk_of(lambda a: looped(a, 2**14), 3).size == 4
+
+
+def test_is_compiled_once(monkeypatch):
+    compiled = []
+    original = chunks._compile
+    monkeypatch.setattr(chunks, "_compile", lambda *call: compiled.append(1) or original(*call))
+    found = jaxnet.sweep(lambda a: a + 1, {"a": np.arange(10_000.0)})
+    again = jaxnet.sweep(lambda a: a + 1, {"a": np.arange(10_000.0) + 1})
+    assert len(compiled) == 1
+    np.testing.assert_array_equal(again.results, found.results + 1)
+    np.testing.assert_array_equal(found.results, np.arange(1, 10_001))
+
+
+@pytest.mark.parametrize("wrapped", [lambda run: run, jax.jit, lambda run: jax.jit(jax.jit(run))])
+def test_what_a_run_brings_along_is_an_argument_of_the_program(wrapped):
+    data = jnp.arange(1e6, dtype=jnp.float32).reshape(1000, 1000)
+    text = chunk_of(wrapped(lambda a: (data * a).sum()), 4).program.func.as_text()
+    assert re.search(r"f32\[1000,1000\]\S* parameter", text)
+    assert not re.search(r"f32\[1000,1000\]\S* constant", text)
+
+
+def test_a_function_around_a_jitted_one_is_called_itself():
+    jitted = jax.jit(lambda a: a + 1)
+
+    @functools.wraps(jitted)
+    def doubled(a):
+        return 2 * jitted(a)
+
+    np.testing.assert_array_equal(jaxnet.sweep(doubled, {"a": [1.0, 2.0]}).results, [4, 6])
+
+
+def test_keys_and_constants_of_every_kind_come_back():
+    keys, numbers = jax.random.split(jax.random.key(7), 3), np.arange(5)
+
+    def run(a):
+        return {"key": keys[1], "numbers": numbers, "sum": a + numbers.sum(), "number": 2.5}
+
+    found = jaxnet.sweep(run, {"a": [1, 2]})
+    np.testing.assert_array_equal(found.results["key"], [jax.random.key_data(keys[1])] * 2)
+    np.testing.assert_array_equal(found.results["numbers"], [numbers] * 2)
+    np.testing.assert_array_equal(found.results["sum"], [11, 12])
+    np.testing.assert_array_equal(found.results["number"], [2.5] * 2)

@@ -1,0 +1,340 @@
+"""The conformance check: right optimizers pass, and every property can be seen to fail."""
+
+import functools
+
+import helpers
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import optimizer_variants
+import pytest
+
+import jaxnet
+from jaxnet.testing import conformance
+from jaxnet.testing.requirements import PROPERTIES
+
+
+@pytest.fixture(autouse=True)
+def standard_promotion():
+    """Hand-written optimizers add Python numbers to counts, as optax does."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield
+
+
+def momentum(rate, **options):
+    return jaxnet.sgd(rate, momentum=0.9, **options)
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (
+            functools.partial(momentum, nesterov=True),
+            functools.partial(optax.sgd, momentum=0.9, nesterov=True),
+        ),
+        (jaxnet.adam, optax.adam),
+        (jaxnet.adamw, optax.adamw),
+    ],
+    ids=["nesterov", "adam", "adamw"],
+)
+def test_ours_pass(ours, theirs):
+    report = jaxnet.check_optimizer(ours, reference=theirs, per_element=True)
+    report.raise_if_failed()
+    assert report.passed
+    assert report.comparison.verdict == "identical"
+    assert [check.passed for check in report.checks] == [True] * (len(PROPERTIES) + 2)
+
+
+ZERO = np.int32(0)
+
+
+def adam(count=ZERO, increment=lambda t: t + 1, before=lambda g, t: g, after=lambda u, t: u):
+    """Adam in a plain loop, with what a mistake may change."""
+
+    def init(parameters):
+        zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
+        return jnp.asarray(count), *zeros
+
+    def update(gradients, state, parameters):
+        t, m, v = state
+        gradients = jax.tree.map(lambda g: before(g, t), gradients)
+        t = increment(t)
+        m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, m, gradients)
+        v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, v, gradients)
+        step = t.astype(float)
+        updates = jax.tree.map(
+            lambda m, v: after(
+                (-0.01 * m / (1 - 0.9**step) / (jnp.sqrt(v / (1 - 0.999**step)) + 1e-8)).astype(
+                    m.dtype
+                ),
+                t,
+            ),
+            m,
+            v,
+        )
+        return updates, (t, m, v)
+
+    return optax.GradientTransformation(init, update)
+
+
+def saturating(t):
+    return jnp.where(t == jnp.iinfo(t.dtype).max, t, t + 1)
+
+
+@functools.partial(jax.tree_util.register_dataclass, data_fields=["m"], meta_fields=["count"])
+class CountInTheStructure:
+    def __init__(self, m, count):
+        self.m, self.count = m, count
+
+
+def counting_in_the_structure():
+    def update(g, state, p):
+        m = jax.tree.map(lambda m, g: 0.9 * m + g, state.m, g)
+        updates = jax.tree.map(lambda m: -0.01 * m, m)
+        return updates, CountInTheStructure(m, state.count + 1)
+
+    return lambda p: CountInTheStructure(jax.tree.map(jnp.zeros_like, p), 0), update
+
+
+def counting_outside():
+    seen = [0]
+
+    def update(g, state, p):
+        seen[0] += 1
+        return jax.tree.map(lambda g: -0.01 * g / seen[0], g), state
+
+    return lambda p: (), update
+
+
+def changing_its_argument():
+    def update(g, state, p):
+        for key in state:
+            state[key] = jax.tree.map(lambda v, g: 0.9 * v + g, state[key], g)
+        return jax.tree.map(lambda v: -0.01 * v, state["velocity"]), state
+
+    return lambda p: {"velocity": jax.tree.map(jnp.zeros_like, p)}, update
+
+
+def decaying_its_rate():
+    """A Python number at first, an array later."""
+
+    def update(g, rate, p):
+        return jax.tree.map(lambda g: -rate * g, g), np.float32(0.99) * rate
+
+    return lambda p: 0.01, update
+
+
+def in_float32(g, state, p):
+    return jax.tree.map(lambda g: np.float32(-0.01) * g.astype(jnp.float32), g), state
+
+
+def branching():
+    def update(g, state, p):
+        if state < 3:
+            return jax.tree.map(lambda g: -0.01 * g, g), state + 1
+        return jax.tree.map(lambda g: -0.001 * g, g), state
+
+    return lambda p: jnp.zeros((), jnp.int32), update
+
+
+def sharing_zeros():
+    rule = jaxnet.adam(0.01)
+
+    def init(parameters):
+        zeros = jax.tree.map(jnp.zeros_like, parameters)
+        return rule.init(parameters)._replace(m=zeros, v=zeros)
+
+    return init, rule.update
+
+
+def on_one_device():
+    def init(parameters):
+        return jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), parameters)
+
+    def update(g, velocity, p):
+        velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, g)
+        return jax.tree.map(lambda v: -0.01 * v, velocity), velocity
+
+    return init, update
+
+
+def with_numpy():
+    """NumPy inside, which JAX cannot see into."""
+
+    def step(g):
+        shape = jax.ShapeDtypeStruct(g.shape, g.dtype)
+        return jax.pure_callback(lambda g: -np.asarray(g) * np.asarray(0.01, g.dtype), shape, g)
+
+    return lambda p: (), lambda g, s, p: (jax.tree.map(step, g), s)
+
+
+def knowing_the_tree():
+    def update(g, state, p):
+        return {name: -0.01 * leaf for name, leaf in g.items()}, state
+
+    return lambda p: (), update
+
+
+def checking_its_rate(rate):
+    return jaxnet.adam(float(rate))
+
+
+def different_when_traced():
+    def step(g):
+        return -0.02 * g if isinstance(g, jax.core.Tracer) else -0.01 * g
+
+    return lambda p: (), lambda g, s, p: (jax.tree.map(step, g), s)
+
+
+def with_an_object_in_the_state():
+    def update(g, state, p):
+        return jax.tree.map(lambda g: -0.01 * g, g), state
+
+    return lambda p: object(), update
+
+
+FAILING = {
+    "counter that overflows": (adam(), "counts far", "goes from 2147483647 to -2147483648"),
+    "counter in int8": (adam(count=np.int8(0)), "counts far", "goes from 127 to -128"),
+    "counter in float32": (
+        adam(count=np.float32(0)),
+        "counts far",
+        "float32, which cannot count past 16777216",
+    ),
+    "division by what is left to count": (
+        adam(increment=saturating, after=lambda u, t: u / (jnp.iinfo(t.dtype).max - t)),
+        "counts far",
+        "updates are not finite when '0' is 2147483647",
+    ),
+    "counter becomes a float": (
+        adam(increment=lambda t: t + 1.0),
+        "keeps its state's type",
+        "'0' is int32[] at first and weakly typed float32[]",
+    ),
+    "rate becomes strongly typed": (
+        decaying_its_rate(),
+        "keeps its state's type",
+        "weakly typed float32[] at first and float32[]",
+    ),
+    "count in the structure": (
+        counting_in_the_structure(),
+        "is compiled once",
+        "4 compilations in 4 steps",
+    ),
+    "count in the structure, again": (
+        counting_in_the_structure(),
+        "keeps its state's type",
+        "becomes PyTreeDef",
+    ),
+    "count outside": (counting_outside(), "is pure", "it remembers outside the state"),
+    "changes its argument": (changing_its_argument(), "is pure", "changes the state"),
+    "different when traced": (
+        different_when_traced(),
+        "eager, jit, scan and cond agree",
+        "eager differs from jit",
+    ),
+    "branch on a value": (branching(), "eager, jit, scan and cond agree", "TracerBool"),
+    "rate made a Python number": (
+        checking_its_rate,
+        "vmap over learning rates",
+        "ConcretizationTypeError",
+    ),
+    "NumPy inside": (with_numpy(), "vmap over runs", "vmap"),
+    "value needed for the shape": (branching(), "takes abstract arrays", "TracerBool"),
+    "updates in float32": (
+        (lambda p: (), in_float32),
+        "keeps the parameters' dtype",
+        "updates of bfloat16 parameters are float32",
+    ),
+    "no eps": (
+        optimizer_variants.WRONG["no eps"][0],
+        "stays finite",
+        "an update is not finite at gradients of 0",
+    ),
+    "overflowing moment": (
+        adam(before=lambda g, t: g**3),
+        "stays finite",
+        "not finite at gradients of 1e+18",
+    ),
+    "only dictionaries": (knowing_the_tree(), "takes any tree", "one array: AttributeError"),
+    "norm of each leaf": (
+        optimizer_variants.WRONG["gradient of unit length"][0],
+        "takes any split into leaves",
+        "splitting leaves changes",
+    ),
+    "one buffer for both moments": (sharing_zeros(), "state can be donated", "are one buffer"),
+    "an array that init keeps": (
+        optax.noisy_sgd(0.01, key=jax.random.key(0)),
+        "state can be donated",
+        "lost to the next init",
+    ),
+    "moments on one device": (
+        on_one_device(),
+        "state follows the sharding",
+        "after init, '' is not sharded",
+    ),
+    "an object in the state": (with_an_object_in_the_state(), "state can be stored", "object"),
+    "uphill": (optimizer_variants.WRONG["uphill"][0], "descends", "in 100 steps on a quadratic"),
+    "rate of zero": (jaxnet.adam(0.0), "descends", "from 9.06 to 9.06"),
+}
+
+
+@pytest.mark.parametrize("name", FAILING)
+def test_every_mistake_fails_the_check_that_is_meant_for_it(name, monkeypatch):
+    optimizer, property, words = FAILING[name]
+    monkeypatch.setattr(conformance, "PROPERTIES", {property: PROPERTIES[property]})
+    report = jaxnet.check_optimizer(optimizer, per_element=True)
+    assert not report.passed
+    runs, check = report.checks
+    assert (runs.passed, check.name, check.passed) == (True, property, False)
+    assert words in check.seen
+    with pytest.raises(AssertionError, match=f"FAILED  {property} .*\n\n1 of 2 checks failed"):
+        report.raise_if_failed()
+
+
+def test_every_property_is_seen_to_fail():
+    assert {property for _, property, _ in FAILING.values()} == set(PROPERTIES)
+
+
+@pytest.mark.parametrize("name", ["betas swapped", "L2 in the gradient", "dampening"])
+def test_the_comparison_joins_the_report(name, monkeypatch):
+    candidate, reference, words = optimizer_variants.WRONG[name]
+    monkeypatch.setattr(conformance, "PROPERTIES", {})
+    report = jaxnet.check_optimizer(candidate, reference=reference)
+    assert not report.passed
+    assert report.checks[-1].name == "is the reference's rule"
+    assert report.checks[-1].passed is False
+    assert words in str(report)
+
+
+def test_what_cannot_be_compared_fails(monkeypatch):
+    monkeypatch.setattr(conformance, "PROPERTIES", {})
+    report = jaxnet.check_optimizer(branching(), reference=optax.sgd(0.01))
+    assert report.comparison is None
+    assert not report.passed
+    assert "can be traced" in report.checks[-1].seen
+
+
+def test_what_cannot_run_is_one_failure():
+    report = jaxnet.check_optimizer(optax.lbfgs(0.1))
+    assert [check.passed for check in report.checks] == [False]
+    assert "value_fn" in str(report)
+
+
+@pytest.mark.parametrize("wrong", [None, 3, "adam", object(), (1, 2), lambda rate: None])
+def test_no_optimizer_is_refused(wrong):
+    with helpers.refused(TypeError, "check_optimizer: expected the optimizer as a pair"):
+        jaxnet.check_optimizer(wrong)
+    with helpers.refused(TypeError, "check_optimizer: expected the reference as a pair"):
+        jaxnet.check_optimizer(jaxnet.adam, reference=wrong or 0)
+
+
+def test_the_report_reads_well():
+    """Also of questions that do not arise, as for a rate when the optimizer is built."""
+    lines = str(jaxnet.check_optimizer(jaxnet.adam(0.0))).splitlines()
+    assert lines[0].startswith("passed  runs  ")
+    assert any(line.startswith("-       vmap over learning rates  ") for line in lines)
+    assert any(line.startswith("FAILED  descends  ") for line in lines)
+    assert lines[-1] == "1 of 16 checks failed"
+    assert max(map(len, lines)) <= 100
