@@ -54,9 +54,9 @@ def own_loop(data: Split) -> jaxnet.TrainState:
     state = jaxnet.initial_state(NETWORK, optimizer, key=jax.random.key(0))
     for epoch in range(EPOCHS):
         for batch in batches(data, seed=epoch):
-            state, measures = step(state, batch)
+            state, metrics = step(state, batch)
         if epoch % 5 == 4:
-            print(f"  epoch {epoch + 1:2}: cost of the last batch {measures['cost']:.3f}")
+            print(f"  epoch {epoch + 1:2}: cost of the last batch {metrics['cost']:.3f}")
     return state
 
 

@@ -24,7 +24,7 @@ NETWORK = jaxnet.serial(
 SHADES = " .:-=+*#%@"
 
 
-def train(inputs: np.ndarray, labels: np.ndarray) -> jaxnet.Fit:
+def train(inputs: np.ndarray, labels: np.ndarray) -> jaxnet.FitResult:
     training, validation, labels, validation_labels = train_test_split(
         inputs, labels, test_size=0.2, stratify=labels, random_state=0
     )

@@ -67,7 +67,7 @@ def train(
     batch_size: int | None,
     inputs: np.ndarray,
     labels: np.ndarray,
-) -> jaxnet.Fit:
+) -> jaxnet.FitResult:
     return jaxnet.fit(
         network,
         jaxnet.softmax_cross_entropy,

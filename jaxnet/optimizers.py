@@ -26,16 +26,6 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet.core import checks
 
-__all__ = [
-    "AdamState",
-    "GradientDescentState",
-    "SgdState",
-    "adam",
-    "adamw",
-    "gradient_descent",
-    "sgd",
-]
-
 Number = float | Float[Array, ""]
 LearningRate = Number | Callable[[Int[Array, ""]], Number]
 Parameters: TypeAlias = PyTree[Float[Array, "..."]]

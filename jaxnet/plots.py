@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-__all__ = ["plot_comparison"]
-
 
 def plot_comparison(comparison: Comparison) -> Figure:
     """How far apart two optimizers run on gradients of their own, beside the chaos floor.

@@ -144,7 +144,7 @@ def _loads(file: pathlib.Path, contents: bytes) -> bool:
     file.write_bytes(contents)
     try:
         jaxnet.load(file)
-    except jaxnet.DamagedFileError:
+    except jaxnet.CorruptFileError:
         return False
     return True
 

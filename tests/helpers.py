@@ -3,6 +3,7 @@
 import contextlib
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,6 +13,14 @@ import jaxtyping
 import mpmath
 import numpy as np
 import pytest
+
+import jaxnet
+
+PUBLIC = {
+    name: value
+    for name, value in vars(jaxnet).items()
+    if not name.startswith("_") and not isinstance(value, types.ModuleType)
+}
 
 ROUNDING = 2.0**-24  # the relative error of one rounding to float32
 

@@ -7,12 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import jaxnet
+from jaxnet.testing import conformance, problems
 
 NETWORK, SGD = jaxnet.mlp([2, 3, 1]), jaxnet.sgd(0.1, momentum=0.9)
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
@@ -30,7 +32,7 @@ def fitted(rate=0.1, **options):
 
 
 def diverged():
-    with pytest.raises(jaxnet.NonFiniteCostError) as caught:
+    with pytest.raises(jaxnet.NonFiniteError) as caught:
         fitted(1e30)
     return caught.value
 
@@ -44,7 +46,7 @@ def swept():
 
 
 def damaged():
-    with pytest.raises(jaxnet.DamagedFileError) as caught:
+    with pytest.raises(jaxnet.CorruptFileError) as caught:
         jaxnet.load("/dev/null")
     return caught.value
 
@@ -55,11 +57,11 @@ def warned():
 
 def origin():
     state = STATE._replace(parameters=jax.tree.map(lambda leaf: leaf * jnp.inf, PARAMETERS))
-    return jaxnet.locate_non_finite(NETWORK, jaxnet.squared_error, SGD, state, DATA)
+    return jaxnet.find_nonfinite(NETWORK, jaxnet.squared_error, SGD, state, DATA)
 
 
 def compared():
-    bowl = jaxnet.Problem("bowl", np.ones(2, np.float32), gradients_of_bowl)
+    bowl = problems.Problem("bowl", np.ones(2, np.float32), gradients_of_bowl)
     return jaxnet.compare_optimizers(jaxnet.sgd(0.1), jaxnet.adam(0.1), problems=[bowl], steps=2)
 
 
@@ -73,28 +75,28 @@ def diagnosed():
 
 CASES = {
     "AdamState": lambda: jaxnet.adam(0.1).init(PARAMETERS),
-    "Best": lambda: fitted().state.best,
-    "Check": lambda: jaxnet.Check("is pure", True, "the same bits"),
+    "BestSoFar": lambda: fitted().state.best,
+    "Check": lambda: conformance.Check("is pure", True, "the same bits"),
     "CheckpointWarning": warned,
     "ClassScores": lambda: jaxnet.class_scores(jnp.eye(3, dtype=jnp.int32)),
     "Comparison": compared,
-    "DamagedFileError": damaged,
+    "CorruptFileError": damaged,
     "Data": lambda: jaxnet.Data(*map(jnp.asarray, DATA)),
     "DenseParameters": lambda: PARAMETERS[0],
     "Diagnosis": diagnosed,
     "Difference": lambda: compared().first,
-    "Failure": lambda: diverged().failure,
-    "Fit": fitted,
+    "NonFiniteStep": lambda: diverged().failure,
+    "FitResult": fitted,
     "GradientDescentState": lambda: jaxnet.gradient_descent(0.1).init(PARAMETERS),
     "LayerDiagnosis": lambda: diagnosed().layers[0],
     "LayerNormParameters": lambda: jaxnet.layer_norm(3).init(jax.random.key(0)),
     "LayerSummary": lambda: jaxnet.summary(NETWORK).total,
-    "Member": lambda: swept().member(1, 0),
-    "NonFiniteCostError": diverged,
-    "Origin": origin,
-    "Problem": lambda: jaxnet.standard_problems()[0],
+    "SweepRun": lambda: swept().at(1, 0),
+    "NonFiniteError": diverged,
+    "NonFinite": origin,
+    "Problem": lambda: problems.standard_problems()[0],
     "ProblemComparison": lambda: compared().problems[0],
-    "Report": lambda: jaxnet.Report((jaxnet.Check("runs", False, "no"),), compared()),
+    "Report": lambda: conformance.Report((conformance.Check("runs", False, "no"),), compared()),
     "SgdState": lambda: STATE.optimizer_state,
     "Summary": lambda: jaxnet.summary(NETWORK),
     "Sweep": swept,
@@ -122,8 +124,14 @@ def bits(value):
 
 
 def test_every_type_is_tried():
-    types = {name for name in jaxnet.__all__ if isinstance(getattr(jaxnet, name), type)}
-    assert types == CASES.keys() | FUNCTIONS
+    of_tests = {
+        name: value
+        for module in (problems, comparison, conformance)
+        for name, value in vars(module).items()
+        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+    }
+    named = helpers.PUBLIC | of_tests
+    assert {n for n, v in named.items() if isinstance(v, type)} == CASES.keys() | FUNCTIONS
 
 
 WAYS = {
@@ -178,7 +186,7 @@ if __name__ == "__main__":
     with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
         futures = [pool.submit(run, rate) for rate in (1e30, 0.01)]
         error = futures[0].exception()
-        print(type(error).__name__, error.epoch, error.fit.stopped, type(error.failure).__name__)
+        print(type(error).__name__, error.epoch, error.result.stopped, type(error.failure).__name__)
         print(str(error).startswith("fit: the cost of epoch 1 is "))
         print(futures[1].result())
 """)
@@ -187,4 +195,4 @@ if __name__ == "__main__":
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines == ["NonFiniteCostError 1 not finite Failure", "True", "finished"]
+    assert lines == ["NonFiniteError 1 not finite Failure", "True", "finished"]

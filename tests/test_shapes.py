@@ -88,7 +88,7 @@ def run(function, call):
 def evaluate(call):
     network, data = call["network"], call["data"]
     parameters = [
-        (jnp.zeros((layer.inputs, layer.outputs)), jnp.zeros(layer.outputs))
+        (jnp.zeros((layer.in_features, layer.out_features)), jnp.zeros(layer.out_features))
         for layer in network.layers
     ]
     jaxnet.evaluate(network, parameters, data, {"cost": call["loss"]})
@@ -106,10 +106,10 @@ def test_any_shapes_that_fit_work(drawn):
     names |= {f"validation_{name}" for name in names} if "validation" in call else set()
     assert set(history) == names
     assert {column.shape for column in history.values()} == {(epochs,)}
-    layers = [(layer.inputs, layer.outputs) for layer in network.layers]
+    layers = [(layer.in_features, layer.out_features) for layer in network.layers]
     assert [layer.weights.shape for layer in state.parameters] == layers
     outputs = jax.eval_shape(functools.partial(jaxnet.predict, network), state.parameters, inputs)
-    assert outputs.shape == (len(inputs), network.outputs)
+    assert outputs.shape == (len(inputs), network.out_features)
     losses = jax.eval_shape(call["loss"], outputs, jnp.asarray(targets))
     assert losses.shape == (len(inputs),)
 

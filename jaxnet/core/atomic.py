@@ -11,7 +11,7 @@ from jaxnet.core import checks
 
 
 @contextlib.contextmanager
-def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     """A binary file to write, which takes the place of `path` when the block ends without an error.
 
     Until then it is another file in the same folder, whose name starts with a dot and the name of
@@ -30,7 +30,7 @@ def replaced(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = pathlib.Path(folder, "greeting")
-    ...     with replaced(path) as file:
+    ...     with atomic_write(path) as file:
     ...         _ = file.write(b"good morning")
     ...     path.read_bytes()
     b'good morning'

@@ -82,7 +82,7 @@ class _Forgiving:
 
 
 @contextlib.contextmanager
-def noted_interrupts(
+def note_interrupts(
     function: str, *, termination: bool = False
 ) -> Iterator[Callable[[], int | None]]:
     """Within, the first Ctrl-C is only noted; what is yielded says which signal there was, if any.

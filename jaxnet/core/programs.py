@@ -26,8 +26,6 @@ import numpy as np
 import optax
 from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn, Literal, jaxpr_as_fun
 
-__all__ = ["clear_caches"]
-
 _MOST_PROGRAMS = 16  # kept; the one that was used longest ago goes first
 
 Made = TypeVar("Made")

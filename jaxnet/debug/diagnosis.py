@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Key, PyTree
 from jaxnet.core import checks, programs
 from jaxnet.debug.intermediates import Visit, layers_in, table, visits
 from jaxnet.debug.nonfinite import (
-    Origin,
+    NonFinite,
     Place,
     Step,
     check_step,
@@ -24,12 +24,10 @@ from jaxnet.debug.nonfinite import (
     places_of,
     watched_step,
 )
+from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike
-from jaxnet.training.evaluation import Measure
 from jaxnet.training.train import TrainState, check_arguments
-
-__all__ = ["Diagnosis", "LayerDiagnosis", "diagnose"]
 
 _FLAT = 1e-3  # a slope: that of tanh at 4.1, of the sigmoid at 6.9
 _MANY = 1 / 4  # of a layer's units; a few dead ones are nothing special
@@ -42,7 +40,7 @@ class LayerDiagnosis(NamedTuple):
     """What `diagnose` found in a layer.
 
     Attributes:
-        name: as in `trace`.
+        name: as in `intermediates`.
         weights, gradients, updates: Euclidean norms, over all of the layer's parameters; `None`
             where there are none.
         ratio: `updates / weights`; often about 0.001.
@@ -71,14 +69,14 @@ class Diagnosis(NamedTuple):
         layers: in order; a residual block follows its own.
         cost: of the batch.
         non_finite_losses: of how many examples the loss is not finite.
-        origin: of the first value that is not finite, if there is one.
+        nonfinite: of the first value that is not finite, if there is one.
         findings: a sentence for each thing out of the ordinary; none for a healthy network.
     """
 
     layers: tuple[LayerDiagnosis, ...]
     cost: float
     non_finite_losses: int
-    origin: Origin | None
+    nonfinite: NonFinite | None
     findings: tuple[str, ...]
 
     def __str__(self) -> str:
@@ -94,7 +92,7 @@ class Diagnosis(NamedTuple):
 
 def diagnose(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     parameters: PyTree,
     batch: DataLike,
     *,
@@ -241,7 +239,7 @@ def _cell(value: float | int | None) -> str:
     return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.2g}"
 
 
-def _findings(layers: tuple[LayerDiagnosis, ...], origin: Origin | None) -> Iterator[str]:
+def _findings(layers: tuple[LayerDiagnosis, ...], origin: NonFinite | None) -> Iterator[str]:
     if origin is not None:
         yield f"the first value that is not finite: {origin}"
     gradients = [layer.gradients for layer in layers if layer.gradients is not None]

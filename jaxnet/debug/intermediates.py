@@ -18,9 +18,6 @@ from jaxnet.core import checks, programs
 from jaxnet.nn.network import Network, check_network, residual
 from jaxnet.training.data import as_array
 
-__all__ = ["LayerSummary", "Summary", "summary", "trace"]
-
-
 Shape = jax.ShapeDtypeStruct
 
 
@@ -111,7 +108,7 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     return Summary(tuple(rows), total)
 
 
-def trace(
+def intermediates(
     network: Network, parameters: PyTree, inputs: Array, *, key: Key[Array, ""] | None = None
 ) -> dict[str, Array]:
     """All that the layers compute, by name and in order: weighted sums, activations, outputs.
@@ -125,7 +122,7 @@ def trace(
 
     >>> from jaxnet import mlp
     >>> network = mlp([2, 3, 1])
-    >>> values = trace(network, network.init(jax.random.key(0)), jnp.ones((5, 2)))
+    >>> values = intermediates(network, network.init(jax.random.key(0)), jnp.ones((5, 2)))
     >>> for name, value in values.items():
     ...     print(name, value.shape)
     0 dense(2, 3, relu)/weighted sums (5, 3)
@@ -133,8 +130,8 @@ def trace(
     1 dense(3, 1, identity)/weighted sums (5, 1)
     1 dense(3, 1, identity)/activations (5, 1)
     """
-    check_network("trace", network)
-    checks.arrays("trace", "parameters", parameters)
+    check_network("intermediates", network)
+    checks.arrays("intermediates", "parameters", parameters)
     values = OrderedDict()  # which keeps its order also when it comes out of jit
     for visit in visits(network, parameters, inputs, key=key):
         prefix = visit.name and f"{visit.name}/"
@@ -210,13 +207,13 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def _example(network: Network, inputs: Any) -> Shape:
     """The shape and dtype of a batch of one."""
-    if inputs is None and network.inputs is None:
+    if inputs is None and network.in_features is None:
         raise ValueError(
             "summary: expected one example as inputs, as the network does not say how many "
             f"features it takes: {network.name}. Received: None"
         )
     if inputs is None:
-        return Shape((1, network.inputs), jnp.float32)
+        return Shape((1, network.in_features), jnp.float32)
     if not isinstance(inputs, Shape):
         inputs = as_array("summary", "inputs", inputs)
     if inputs.ndim == 0:

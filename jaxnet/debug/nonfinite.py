@@ -15,23 +15,22 @@ from jaxtyping import Array, Bool, Key, PyTree
 
 from jaxnet.core import checks, programs
 from jaxnet.debug.intermediates import Visit, layers_in, visits
+from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike, check_data
-from jaxnet.training.evaluation import Measure, batch_means, check_measures
+from jaxnet.training.evaluation import batch_means, check_measures
 from jaxnet.training.train import TrainState, check_arguments, check_state, make_step
 
-__all__ = ["Origin", "locate_non_finite"]
 
-
-class Origin(NamedTuple):
+class NonFinite(NamedTuple):
     """Where the first value that is not finite appears; `print` it.
 
     Attributes:
         quantity: "inputs", "targets", "weights" (of examples), "parameters", "weighted sum",
             "activation", "output" (of layers that are not dense), "loss", "cost", "gradient",
             "update", "new parameters" or "optimizer state".
-        layer: its name as in `trace`. In a network without layers, the network's name or the path
-            of the parameter; of the optimizer's state the path; else empty.
+        layer: its name as in `intermediates`. In a network without layers, the network's name
+            or the path of the parameter; of the optimizer's state the path; else empty.
         rows: the positions in the batch of the examples that have such a value there. For a
             gradient, those whose own gradient, each computed by itself, has; there may be none.
         value: nan, inf or -inf.
@@ -51,14 +50,14 @@ class Origin(NamedTuple):
         return f"{self.quantity}{place}: {self.value}{rows}; {self.cause}"
 
 
-def locate_non_finite(
+def find_nonfinite(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: DataLike,
     key: Key[Array, ""] | None = None,
-) -> Origin | None:
+) -> NonFinite | None:
     """Finds where the first infinite value or NaN of a training step appears, if one does.
 
     First in the order of computation: the batch, the parameters, the weighted sums and activations
@@ -79,12 +78,12 @@ def locate_non_finite(
     >>> network, optimizer = mlp([1, 1]), gradient_descent(0.1)
     >>> state = initial_state(network, optimizer, key=jax.random.key(0))
     >>> batch = jnp.array([[1.0], [jnp.nan], [3.0]]), jnp.ones((3, 1))
-    >>> print(locate_non_finite(network, squared_error, optimizer, state, batch))
+    >>> print(find_nonfinite(network, squared_error, optimizer, state, batch))
     inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
-    check_arguments("locate_non_finite", network, optimizer)
-    check_state("locate_non_finite", state)
-    batch = check_step("locate_non_finite", network, loss, state.parameters, batch, key)
+    check_arguments("find_nonfinite", network, optimizer)
+    check_state("find_nonfinite", state)
+    batch = check_step("find_nonfinite", network, loss, state.parameters, batch, key)
     plan = network, loss, optimizer
     step = watched_step(plan, state, batch, key)
     return origin_of(plan, state, batch, key, places_of(network, state, batch, step))
@@ -93,7 +92,7 @@ def locate_non_finite(
 def check_step(
     function: str,
     network: Network,
-    loss: Measure,
+    loss: Loss,
     parameters: PyTree,
     batch: DataLike,
     key: Key[Array, ""] | None,
@@ -110,7 +109,7 @@ def check_step(
 # A step, and all that is computed on the way.
 
 
-Plan = tuple[Network, Measure, optax.GradientTransformation]
+Plan = tuple[Network, Loss, optax.GradientTransformation]
 
 
 class Step(NamedTuple):
@@ -132,7 +131,7 @@ def watched_step(plan: Plan, state: TrainState, batch: Data, key: Key[Array, ""]
 
 def _watched_step(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Data,
@@ -150,10 +149,10 @@ def _watched_step(
         return updates, (after, gradients, updates)
 
     watched = optax.GradientTransformation(optimizer.init, update)
-    new, measures = make_step(network, loss, watched)(state, batch, key)
+    new, metrics = make_step(network, loss, watched)(state, batch, key)
     after, gradients, updates = new.optimizer_state
     new = new._replace(optimizer_state=after)
-    cost = measures["cost"]
+    cost = metrics["cost"]
     return Step([_sums_and_outputs(v) for v in seen], losses, cost, gradients, updates, new)
 
 
@@ -230,7 +229,7 @@ def origin_of(
     batch: Data,
     key: Key[Array, ""] | None,
     places: list[Place],
-) -> Origin | None:
+) -> NonFinite | None:
     """The first of the places with a value that is not finite, and what is known about it."""
     wrong_ones = ((place, not_finite(place.values)) for place in places)
     place, wrong = next(((p, w) for p, w in wrong_ones if w.any()), (None, None))
@@ -247,7 +246,7 @@ def origin_of(
         same_layer = [p.values for p in own if (p.layer or p.leaf) == (place.layer or place.leaf)]
         rows = np.flatnonzero(np.any(same_layer, axis=0))
     limit = f"{place.values.dtype}'s {float(jnp.finfo(place.values.dtype).max):.2g}"
-    return Origin(
+    return NonFinite(
         place.quantity,
         place.layer or place.leaf,
         tuple(map(int, rows)),
@@ -261,7 +260,7 @@ _OF_EXAMPLES = ("inputs", "targets", "weights", "weighted sum", "activation", "o
 
 def _wrong_gradients(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     state: TrainState,
     batch: Data,
     key: Key[Array, ""] | None,

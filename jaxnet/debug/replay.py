@@ -14,16 +14,15 @@ import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
 from jaxnet.core import programs
-from jaxnet.debug.nonfinite import Origin, locate_non_finite
+from jaxnet.debug.nonfinite import NonFinite, find_nonfinite
+from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data
-from jaxnet.training.evaluation import EXAMPLES_AT_A_TIME, Measure
+from jaxnet.training.evaluation import EXAMPLES_AT_A_TIME
 from jaxnet.training.train import TrainState, epochs_done, make_batches, make_step
 
-__all__ = ["Failure"]
 
-
-class Failure(NamedTuple):
+class NonFiniteStep(NamedTuple):
     """Where the first value that is not finite appeared.
 
     Attributes:
@@ -33,7 +32,7 @@ class Failure(NamedTuple):
             evaluated.
         rows: those of them for which the value was not finite, where that is known.
         part: "data" or "validation".
-        origin: the quantity, the layer and the value.
+        nonfinite: the quantity, the layer and the value.
     """
 
     state: TrainState
@@ -41,19 +40,19 @@ class Failure(NamedTuple):
     batch: Int[np.ndarray, " batch"]
     rows: Int[np.ndarray, " rows"]
     part: str
-    origin: Origin
+    nonfinite: NonFinite
 
     def __str__(self) -> str:
         """One or two sentences."""
         when = f"in step {self.step}, counting from 0" if self.part == "data" else "in validation"
         rows = f", for rows {_listed(self.rows)} of the {self.part}" if len(self.rows) else ""
-        origin = self.origin._replace(rows=())  # whose are those of the batch
+        origin = self.nonfinite._replace(rows=())  # whose are those of the batch
         return f"The first value that is not finite appeared {when}{rows}: {origin}"
 
 
 def first_failure(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     *,
@@ -61,7 +60,7 @@ def first_failure(
     batch_size: int | None,
     validation: Data | None,
     key: Key[Array, ""],
-) -> Failure | None:
+) -> NonFiniteStep | None:
     """The first failure in the epoch that begins with that state; None if there is none."""
     batches = make_batches(data, key=key, batch_size=batch_size)
     all_rows, all_real = jax.jit(batches.rows)(epochs_done(state, data, batch_size))
@@ -71,9 +70,9 @@ def first_failure(
         batch = batches.taken(rows, real)
         arguments = state, batch, batches.noise_key
         step = programs.compile_once(_step, (network, loss, optimizer), arguments)
-        following, measures = step(*arguments)
-        if not is_finite((measures["cost"], following.parameters)):
-            origin = locate_non_finite(network, loss, optimizer, state, batch, batches.noise_key)
+        following, metrics = step(*arguments)
+        if not is_finite((metrics["cost"], following.parameters)):
+            origin = find_nonfinite(network, loss, optimizer, state, batch, batches.noise_key)
             return origin and _failure(state, np.asarray(rows)[np.asarray(real)], "data", origin)
         state = following
     if validation is None:
@@ -81,7 +80,7 @@ def first_failure(
     for start in range(0, len(validation.inputs), EXAMPLES_AT_A_TIME):
         chunk = np.arange(len(validation.inputs))[start : start + EXAMPLES_AT_A_TIME]
         part = jax.tree.map(lambda array, chunk=chunk: array[chunk], validation)
-        origin = locate_non_finite(network, loss, optimizer, state, part)
+        origin = find_nonfinite(network, loss, optimizer, state, part)
         if origin:
             return _failure(state, chunk, "validation", origin)
     return None
@@ -89,7 +88,7 @@ def first_failure(
 
 def _step(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Data,
@@ -98,9 +97,9 @@ def _step(
     return make_step(network, loss, optimizer)(state, batch, key)
 
 
-def _failure(state: TrainState, batch: np.ndarray, part: str, origin: Origin) -> Failure:
+def _failure(state: TrainState, batch: np.ndarray, part: str, origin: NonFinite) -> NonFiniteStep:
     rows = np.array([batch[i] for i in origin.rows if i < len(batch)], int)
-    return Failure(state, int(state.step), batch, rows, part, origin)
+    return NonFiniteStep(state, int(state.step), batch, rows, part, origin)
 
 
 def is_finite(tree: PyTree) -> bool:

@@ -24,25 +24,25 @@ import optax
 from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks
-from jaxnet.core.console import bar_of, noted_interrupts, warn
-from jaxnet.debug.replay import Failure, first_failure
+from jaxnet.core.console import bar_of, note_interrupts, warn
+from jaxnet.debug.replay import NonFiniteStep, first_failure
 from jaxnet.fitting import trainer
 from jaxnet.fitting.run_directory import CheckpointWarning, Every, RunFolder, Saved
 from jaxnet.fitting.run_identity import identify
 from jaxnet.fitting.trainer import History, Plan, Run
+from jaxnet.nn.losses import Loss
+from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike, check_data, check_steps, check_values
-from jaxnet.training.evaluation import Measure, with_relative_weights
+from jaxnet.training.evaluation import with_relative_weights
 from jaxnet.training.train import TrainState, check_arguments
-
-__all__ = ["CheckpointWarning", "Fit", "NonFiniteCostError", "fit"]
 
 OnEpoch = Callable[[int, dict[str, float], TrainState], bool | None]
 
 _SECONDS_BETWEEN_LOOKS = 0.2
 
 
-class Fit(NamedTuple):
+class FitResult(NamedTuple):
     """What a training run gives.
 
     Attributes:
@@ -60,28 +60,30 @@ class Fit(NamedTuple):
     stopped: str
 
 
-class NonFiniteCostError(FloatingPointError):
+class NonFiniteError(FloatingPointError):
     """A cost was infinite or NaN, or a parameter after an epoch.
 
     Attributes:
-        fit: the run up to the end of the epoch before, as a `Fit`.
+        result: the run up to the end of the epoch before, as a `FitResult`.
         epoch: the one in which it happened, counting from 1.
-        failure: where the first value that is not finite appeared, as a `Failure`, or None if it
-            did not when that epoch was made again step by step.
+        failure: where the first value that is not finite appeared, as a `NonFiniteStep`, or
+            None if it did not when that epoch was made again step by step.
     """
 
-    def __init__(self, message: str, fit: Fit, epoch: int, failure: Failure | None) -> None:
+    def __init__(
+        self, message: str, result: FitResult, epoch: int, failure: NonFiniteStep | None
+    ) -> None:
         """The message, and what there is to go on from."""
         super().__init__(message)
-        self.fit, self.epoch, self.failure = fit, epoch, failure
+        self.result, self.epoch, self.failure = result, epoch, failure
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), (str(self), self.fit, self.epoch, self.failure), vars(self)
+        return type(self), (str(self), self.result, self.epoch, self.failure), vars(self)
 
 
 def fit(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     data: DataLike,
     *,
@@ -89,7 +91,7 @@ def fit(
     epochs: int,
     batch_size: int | None,
     validation: DataLike | None = None,
-    metrics: Mapping[str, Measure] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     patience: int | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
@@ -97,7 +99,7 @@ def fit(
     checkpoint: str | os.PathLike[str] | None = None,
     keep: int = 3,
     save_every: Every = datetime.timedelta(seconds=30),
-) -> Fit:
+) -> FitResult:
     """Trains a network: `jaxnet.train`, with a progress bar, checks, early stopping, checkpoints.
 
     Args:
@@ -138,7 +140,7 @@ def fit(
         TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
             values that are not finite, labels out of range, and a folder with another run.
         OSError: the folder cannot be written, or another run is using it.
-        NonFiniteCostError: the cost of an epoch, or a parameter after it, is not finite. The
+        NonFiniteError: the cost of an epoch, or a parameter after it, is not finite. The
             message says in which step and where in the network the first such value appeared.
 
     Called again with arguments of the same shapes, and functions that JAX traces to the same
@@ -242,12 +244,12 @@ def _drive(
     plan: Plan,
     begin: Callable[[], tuple[Run, str]],
     compile_advance: Callable[[Run], Callable[[Run, int], Run]],
-    find: Callable[[TrainState], Failure | None],
+    find: Callable[[TrainState], NonFiniteStep | None],
     examples: int,
     folder: RunFolder | None,
     on_epoch: OnEpoch | None,
     progress: bool,
-) -> Fit:
+) -> FitResult:
     """Runs stretches of epochs of about the time between two looks.
 
     Nobody else holds on to a run, so that no more than two are in memory.
@@ -270,7 +272,7 @@ def _drive(
 
     with (
         bar_of(plan.epochs, "epoch", progress, done) as bar,
-        noted_interrupts("fit", termination=folder is not None) as interrupted,
+        note_interrupts("fit", termination=folder is not None) as interrupted,
     ):
         if stopped == "on_epoch" and not asked_to_stop():
             stopped = ""
@@ -304,10 +306,10 @@ def _drive(
     return _fit_of(plan, run, stopped)
 
 
-def _fit_of(plan: Plan, run: Run, stopped: str) -> Fit:
+def _fit_of(plan: Plan, run: Run, stopped: str) -> FitResult:
     best = run.state.best if plan.validated else None
     past = trainer.history(plan, run)
-    return Fit((best or run.state).parameters, past, run.state, stopped)
+    return FitResult((best or run.state).parameters, past, run.state, stopped)
 
 
 def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
@@ -321,9 +323,9 @@ def _failed(
     before: Run,
     run: Run,
     advance: Callable[[Run, int], Run],
-    find: Callable[[TrainState], Failure | None],
+    find: Callable[[TrainState], NonFiniteStep | None],
     folder: RunFolder | None,
-) -> NonFiniteCostError:
+) -> NonFiniteError:
     """The error for a stretch after which a cost or a parameter is not finite."""
 
     def is_wrong(epoch: int) -> bool:
@@ -346,7 +348,7 @@ def _failed(
         folder.save(_saved(plan, last, ""), wait=True)
         state = failure.state if failure else last.state
         message += f". {folder.save_aside(state)}"
-    return NonFiniteCostError(message, _fit_of(plan, last, "not finite"), epoch, failure)
+    return NonFiniteError(message, _fit_of(plan, last, "not finite"), epoch, failure)
 
 
 _ROUNDING = (

@@ -25,7 +25,7 @@ from jaxtyping import PyTree
 from jaxnet.core.atomic import opened
 from jaxnet.core.console import tell, warn
 from jaxnet.fitting.run_identity import Identity, differ, environment_changed
-from jaxnet.io.serialization import DamagedFileError, load, load_metadata, save
+from jaxnet.io.serialization import CorruptFileError, load, load_metadata, save
 
 try:
     import fcntl
@@ -57,7 +57,7 @@ class Saved(NamedTuple):
 
 
 class CheckpointWarning(UserWarning):
-    """A run was not saved to its end. `fit` is its result, as a `Fit`."""
+    """A run was not saved to its end. `fit` is its result, as a `FitResult`."""
 
     def __init__(self, message: str, fit: Any = None) -> None:
         """The message, and the run."""
@@ -119,7 +119,7 @@ class RunFolder:
 
         Raises:
             ValueError: it is of another run.
-            DamagedFileError: there are checkpoints, and none is whole.
+            CorruptFileError: there are checkpoints, and none is whole.
 
         The file with the best parameters is written again if it is not of that checkpoint, as when
         a run was killed between the two.
@@ -128,7 +128,7 @@ class RunFolder:
         for file in reversed(files):
             try:
                 metadata = load_metadata(file)
-            except DamagedFileError as error:
+            except CorruptFileError as error:
                 warn(f"fit: {error}; going on from the one before", stacklevel=4)
                 continue
             if not metadata.keys() >= {"run", "epoch", "stopped"}:
@@ -144,7 +144,7 @@ class RunFolder:
             self._attempt(self.path / BEST, functools.partial(self._save_best, state.best))
             return Saved(state, history, epoch, metadata["stopped"])
         if files:
-            raise DamagedFileError(
+            raise CorruptFileError(
                 f"fit: expected a checkpoint that is whole. Received: {self.path}, in which all "
                 f"{len(files)} are damaged"
             )
@@ -262,7 +262,7 @@ class RunFolder:
         file = self.path / BEST
         try:
             return load_metadata(file) if file.is_file() else None
-        except (OSError, DamagedFileError):
+        except (OSError, CorruptFileError):
             return None
 
     def _save_best(self, best: Any) -> None:
@@ -289,7 +289,7 @@ class RunFolder:
             return False
         try:
             load_metadata(file)
-        except DamagedFileError:
+        except CorruptFileError:
             return True
         except OSError:  # it cannot be read now
             return False

@@ -19,9 +19,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet.core import checks, programs
 from jaxnet.debug.replay import is_finite
+from jaxnet.nn.losses import Loss
+from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data
-from jaxnet.training.evaluation import EXAMPLES_AT_A_TIME, Measure, means_over, named_measures
+from jaxnet.training.evaluation import EXAMPLES_AT_A_TIME, means_over, named_measures
 from jaxnet.training.train import (
     TrainState,
     check_run,
@@ -40,10 +42,10 @@ class Plan(NamedTuple):
     """What the compiled programs depend on."""
 
     network: Network
-    loss: Measure
+    loss: Loss
     optimizer: optax.GradientTransformation
     batch_size: int | None
-    metrics: Mapping[str, Measure] | None
+    metrics: Mapping[str, Metric] | None
     patience: int | None
     validated: bool
     epochs: int
@@ -219,7 +221,7 @@ def fingerprints(
         batch, noise_key = _first_batch(plan, data, key)
         return network.apply(parameters, batch.inputs, key=noise_key)
 
-    def measure(function: Measure, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
+    def measure(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
         return function(outputs, _first_batch(plan, data, key)[0].targets)
 
     begun = programs.trace(functools.partial(_start, plan), key, data, validation, state)
@@ -237,7 +239,7 @@ def fingerprints(
     }
 
 
-def _labelled(metrics: Mapping[str, Measure] | None) -> dict[str, Measure]:
+def _labelled(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
     return {f"metrics/{name}": metric for name, metric in (metrics or {}).items()}
 
 

@@ -14,11 +14,9 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnet.core import checks, programs
-from jaxnet.core.atomic import replaced
+from jaxnet.core.atomic import atomic_write
 from jaxnet.nn.network import DenseParameters, LayerNormParameters, Network, check_network
 from jaxnet.training.data import as_array
-
-__all__ = ["export", "from_state_dict", "to_state_dict"]
 
 
 def export(
@@ -75,19 +73,19 @@ def export(
 
     with programs.trace_anew():
         program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write(program.serialize())
 
 
 def _inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
     """A batch of inputs, of any size."""
-    if example is None and network.inputs is None:
+    if example is None and network.in_features is None:
         raise ValueError(
             f"export: expected an example of the inputs, such as example=inputs[0], as "
             f"{network.name} does not know its number of features. Received: none"
         )
     if example is None:
-        example = jax.ShapeDtypeStruct((network.inputs,), jnp.float32)
+        example = jax.ShapeDtypeStruct((network.in_features,), jnp.float32)
     elif not isinstance(example, jax.ShapeDtypeStruct):
         example = as_array("export", "the example", example)
     (batch,) = jax.export.symbolic_shape("batch")
@@ -115,16 +113,14 @@ def _check_finite(parameters: PyTree) -> None:
             )
 
 
-def to_state_dict(
-    parameters: PyTree, *, names: Sequence[str] | None = None
-) -> dict[str, np.ndarray]:
+def to_pytorch(parameters: PyTree, *, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Parameters as PyTorch keeps those of a `torch.nn.Sequential` of `Linear` and `LayerNorm`.
 
     They are `"<name>.weight"` and `"<name>.bias"`: a dense layer's weights, transposed to
     `[outputs, inputs]`, and biases; a `layer_norm`'s scale and offset. In PyTorch,
 
         model = nn.Sequential(nn.Linear(10, 16), nn.ReLU(), nn.Linear(16, 3))
-        arrays = jaxnet.to_state_dict(parameters)
+        arrays = jaxnet.to_pytorch(parameters)
         model.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
 
     makes a model of `jaxnet.mlp([10, 16, 3])`. Activations, and the epsilon of `layer_norm`, are
@@ -145,28 +141,28 @@ def to_state_dict(
     Reference: https://docs.pytorch.org/docs/stable/generated/torch.nn.Linear.html. PyTorch
     computes `x @ weight.T + bias`, Keras and Flax have `[inputs, outputs]`, as here.
 
-    >>> to_state_dict((DenseParameters(jnp.ones((3, 2)), jnp.zeros(2)),), names=["head"])
+    >>> to_pytorch((DenseParameters(jnp.ones((3, 2)), jnp.zeros(2)),), names=["head"])
     {'head.weight': array([[1., 1., 1.], [1., 1., 1.]], dtype=float32),
      'head.bias': array([0., 0.], dtype=float32)}
     """
-    checks.arrays("to_state_dict", "parameters", parameters)
-    entries = _entries("to_state_dict", parameters, names)
+    checks.arrays("to_pytorch", "parameters", parameters)
+    entries = _entries("to_pytorch", parameters, names)
     return {name: np.array(np.asarray(leaf).T, order="C") for name, leaf in entries.items()}
 
 
-def from_state_dict(
+def from_pytorch(
     state_dict: Mapping[str, Any], like: PyTree, *, names: Sequence[str] | None = None
 ) -> PyTree:
-    """The parameters in a state dict of PyTorch's; the way back of `to_state_dict`.
+    """The parameters in a state dict of PyTorch's; the way back of `to_pytorch`.
 
-    `jaxnet.from_state_dict(model.state_dict(), network.init(key))` are the model's. The entries
+    `jaxnet.from_pytorch(model.state_dict(), network.init(key))` are the model's. The entries
     may be in any order.
 
     Args:
         state_dict: NumPy arrays or PyTorch's tensors, on any device, by their names.
         like: parameters of the same network, such as `network.init(key)`, or their shapes, as from
             `jax.eval_shape(network.init, key)`.
-        names: as for `to_state_dict`.
+        names: as for `to_pytorch`.
 
     Returns:
         Parameters of the structure, shapes and dtypes of `like`, copied.
@@ -178,21 +174,21 @@ def from_state_dict(
 
     >>> arrays = {"0.weight": np.ones((2, 3), np.float32), "0.bias": np.zeros(2, np.float32)}
     >>> from jaxnet import mlp
-    >>> (layer,) = from_state_dict(arrays, mlp([3, 2]).init(jax.random.key(0)))
+    >>> (layer,) = from_pytorch(arrays, mlp([3, 2]).init(jax.random.key(0)))
     >>> layer.weights.shape
     (3, 2)
     """
     if not isinstance(state_dict, Mapping):
         raise TypeError(
-            f"from_state_dict: expected a state dict, such as model.state_dict(). "
+            f"from_pytorch: expected a state dict, such as model.state_dict(). "
             f"Received: {checks.describe(state_dict)}"
         )
-    expected = _entries("from_state_dict", like, names)
+    expected = _entries("from_pytorch", like, names)
     missing = [name for name in expected if name not in state_dict]
     unexpected = [name for name in state_dict if name not in expected]
     if missing or unexpected:
         raise ValueError(
-            f"from_state_dict: expected the entries {[*expected]}. Received: {[*state_dict]}, "
+            f"from_pytorch: expected the entries {[*expected]}. Received: {[*state_dict]}, "
             f"of which are missing: {missing}, not expected: {unexpected}"
         )
     for name, leaf in expected.items():
@@ -201,7 +197,7 @@ def from_state_dict(
         if received != form:
             hint = checks.advice(state_dict[name])
             raise ValueError(
-                f"from_state_dict: expected {name!r} of {form}. Received: {received}{hint}"
+                f"from_pytorch: expected {name!r} of {form}. Received: {received}{hint}"
             )
     leaves = [
         jnp.array(_as_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
@@ -243,4 +239,4 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.asarray(checks.as_array("from_state_dict", repr(name), value))
+    return np.asarray(checks.as_array("from_pytorch", repr(name), value))

@@ -26,9 +26,7 @@ from jaxtyping import PyTree
 
 import jaxnet
 from jaxnet.core import checks
-from jaxnet.core.atomic import replaced
-
-__all__ = ["DamagedFileError", "load", "load_metadata", "save"]
+from jaxnet.core.atomic import atomic_write
 
 PathLike = str | os.PathLike[str]
 
@@ -59,7 +57,7 @@ _DTYPES = {
 }
 
 
-class DamagedFileError(ValueError):
+class CorruptFileError(ValueError):
     """A file that is not what `save` wrote: changed, cut off, or something else.
 
     A checksum finds what chance has changed. What somebody has made on purpose, with the right
@@ -124,7 +122,7 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
     contents = memoryview(safetensors.numpy.save(arrays, {"jaxnet": text}))
     checksum = hashlib.sha256(contents).hexdigest().encode()
     start = 8 + len(_BEFORE_CHECKSUM)
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         for part in (contents[:start], checksum, contents[start + len(checksum) :]):
             file.write(part)
 
@@ -140,7 +138,7 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
             is dicts within dicts, their keys the parts of the leaves' paths.
 
     Raises:
-        DamagedFileError: what is there is not a file that `save` wrote, or not a file. That is a
+        CorruptFileError: what is there is not a file that `save` wrote, or not a file. That is a
             ValueError.
         ValueError: the tree is not like `like`; the first difference is named. Or it has 64-bit
             JAX arrays, while JAX is set to 32 bits: nothing is rounded silently.
@@ -165,7 +163,7 @@ def load_metadata(path: PathLike) -> dict[str, Any]:
     """What `save` was given as metadata; the whole file is checked.
 
     Raises:
-        DamagedFileError: what is there is not a file that `save` wrote, or not a file.
+        CorruptFileError: what is there is not a file that `save` wrote, or not a file.
         OSError: the file cannot be read.
     """
     return _read("load_metadata", path).metadata
@@ -360,8 +358,8 @@ def _read(function: str, path: PathLike) -> _Contents:
     """What a file holds, if its checksum is that of its bytes and its parts fit each other."""
     checks.path(function, "path", path)
 
-    def damaged(what: str) -> DamagedFileError:
-        return DamagedFileError(
+    def damaged(what: str) -> CorruptFileError:
+        return CorruptFileError(
             f"{function}: expected a file as save wrote it. Received: {os.fspath(path)}, {what}"
         )
 

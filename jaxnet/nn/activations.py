@@ -18,22 +18,6 @@ from jaxnet.core import checks
 from jaxnet.nn import normal_cdf
 from jaxnet.nn.precision import at_least_float32, largest, saturate
 
-__all__ = [
-    "binary_step",
-    "elu",
-    "gelu",
-    "identity",
-    "leaky_relu",
-    "relu",
-    "selu",
-    "sigmoid",
-    "silu",
-    "softplus",
-    "straight_through",
-    "tanh",
-]
-
-
 # Piecewise linear.
 
 

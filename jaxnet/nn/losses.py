@@ -9,7 +9,7 @@ does a derivative.
 """
 
 import functools
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -28,18 +28,15 @@ from jaxnet.nn.precision import (
 )
 from jaxnet.nn.softmax import log_softmax
 
-__all__ = [
-    "absolute_error",
-    "binary_cross_entropy",
-    "cross_entropy",
-    "huber",
-    "mean_absolute_error",
-    "mean_squared_error",
-    "sigmoid_binary_cross_entropy",
-    "softmax_cross_entropy",
-    "squared_error",
-    "weighted_mean",
-]
+
+@runtime_checkable
+class Loss(Protocol):
+    """The loss of each example, a function that JAX can trace and differentiate."""
+
+    def __call__(self, outputs: Array, targets: Array, /) -> Float[Array, " batch"]:
+        """Returns one floating-point number per example, from `outputs [batch, ...]`."""
+        ...
+
 
 Outputs = Float[Array, "batch *outputs"]
 Targets = Num[ArrayLike, "batch *outputs"] | Bool[ArrayLike, "batch *outputs"]

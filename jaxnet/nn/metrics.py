@@ -8,7 +8,7 @@ An example with NaN among its outputs has no largest output, so it counts as wro
 label. scikit-learn refuses NaN.
 """
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import jax.numpy as jnp
 import numpy as np
@@ -18,16 +18,6 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from jaxnet.core import checks
 from jaxnet.nn.losses import labels_or_distributions, one_hot_mask
 from jaxnet.nn.precision import narrowed, widened
-
-__all__ = [
-    "ClassScores",
-    "accuracy",
-    "binary_accuracy",
-    "class_scores",
-    "confusion_matrix",
-    "r_squared",
-    "top_k_accuracy",
-]
 
 
 def accuracy(
@@ -126,6 +116,15 @@ def confusion_matrix(
     cells = jnp.where(counted, classes * labels.astype(jnp.int32) + _largest(outputs), classes**2)
     cells = cells.ravel()
     return jnp.bincount(cells, length=classes**2).reshape(classes, classes)
+
+
+@runtime_checkable
+class Metric(Protocol):
+    """A value of each example, whose weighted mean is reported; a function that JAX can trace."""
+
+    def __call__(self, outputs: Array, targets: Array, /) -> Float[Array, " batch"]:
+        """Returns one floating-point number per example, from `outputs [batch, ...]`."""
+        ...
 
 
 class ClassScores(NamedTuple):

@@ -21,18 +21,6 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxnet.core import checks
 from jaxnet.nn import activations
 
-__all__ = [
-    "DenseParameters",
-    "LayerNormParameters",
-    "Network",
-    "dense",
-    "dropout",
-    "layer_norm",
-    "mlp",
-    "residual",
-    "serial",
-]
-
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
 Apply = Callable[..., Array]
 _MOST_FEATURES = 2**31 - 1  # more cannot be counted in an int32
@@ -50,7 +38,7 @@ class Network(NamedTuple):
         layers: the parts of a serial network or a residual block, for tools that look inside; empty
             for others.
         name: for error messages.
-        inputs, outputs: the number of features that go in and come out, where known.
+        in_features, out_features: the number of features that go in and come out, where known.
         weighted_sums: of a dense layer: `weighted_sums(parameters, inputs)`, what its activation
             takes.
         rebuild: where there are layers: `rebuild(*layers)`, the same network of other layers, such
@@ -68,8 +56,8 @@ class Network(NamedTuple):
     apply: Apply
     layers: tuple["Network", ...] = ()
     name: str = "network"
-    inputs: int | None = None
-    outputs: int | None = None
+    in_features: int | None = None
+    out_features: int | None = None
     weighted_sums: Callable[[Any, Array], Array] | None = None
     rebuild: Callable[..., "Network"] | None = None
 
@@ -89,8 +77,8 @@ class DenseParameters(NamedTuple):
 
 
 def dense(
-    inputs: int,
-    outputs: int,
+    in_features: int,
+    out_features: int,
     activation: Activation = activations.identity,
     *,
     initializer: Initializer | None = None,
@@ -98,7 +86,7 @@ def dense(
     """A dense layer: `activation(x @ weights + biases)`, each output a neuron that sees all inputs.
 
     Args:
-        inputs, outputs: the number of features that go in and come out, at least 1.
+        in_features, out_features: the number of features that go in and come out, at least 1.
         activation: applied to each weighted sum; `softmax` to all of an example's.
         initializer: of the weights, one of `jax.nn.initializers` or a function like them. By
             default, by the name of the activation: He's normal for the relu family (relu,
@@ -118,31 +106,30 @@ def dense(
     >>> layer.apply(parameters, jnp.array([1.0, 2.0, 3.0]))
     Array([7., 0.], dtype=float32)
     """
-    inputs = checks.whole_number("dense", "inputs", inputs, 1, _MOST_FEATURES)
-    outputs = checks.whole_number("dense", "outputs", outputs, 1, _MOST_FEATURES)
+    in_features = checks.whole_number("dense", "in_features", in_features, 1, _MOST_FEATURES)
+    out_features = checks.whole_number("dense", "out_features", out_features, 1, _MOST_FEATURES)
+    shape = in_features, out_features
     checks.routine("dense", "activation", activation)
     if initializer is None:
         initializer = _initializer_for(activation)
     checks.routine("dense", "initializer", initializer)
-    name = f"dense({inputs}, {outputs}, {_name(activation)})"
+    name = f"dense({in_features}, {out_features}, {_name(activation)})"
 
     def init(key: Key[Array, ""]) -> DenseParameters:
         checks.key(name, key)
-        weights = initializer(key, (inputs, outputs), jnp.float32)
-        if getattr(weights, "shape", None) != (inputs, outputs):
+        weights = initializer(key, shape, jnp.float32)
+        if getattr(weights, "shape", None) != shape:
             raise ValueError(
-                f"{name}: expected an initializer that gives weights [{inputs}, {outputs}]. "
+                f"{name}: expected an initializer that gives weights {list(shape)}. "
                 f"Received: {checks.describe(weights)}"
             )
-        return DenseParameters(weights, jnp.zeros(outputs, jnp.float32))
+        return DenseParameters(weights, jnp.zeros(out_features, jnp.float32))
 
     def weighted_sums(
         parameters: tuple[Array, Array], x: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        weights, biases = _arrays(
-            name, parameters, {"weights": (inputs, outputs), "biases": (outputs,)}
-        )
-        _check_inputs(name, x, inputs, weights.dtype)
+        weights, biases = _arrays(name, parameters, {"weights": shape, "biases": shape[1:]})
+        _check_inputs(name, x, in_features, weights.dtype)
         sums = x @ weights
         return sums + jnp.broadcast_to(biases, sums.shape)
 
@@ -156,7 +143,12 @@ def dense(
         return activation(weighted_sums(parameters, x))
 
     return Network(
-        init, apply, name=name, inputs=inputs, outputs=outputs, weighted_sums=weighted_sums
+        init,
+        apply,
+        name=name,
+        in_features=in_features,
+        out_features=out_features,
+        weighted_sums=weighted_sums,
     )
 
 
@@ -239,7 +231,7 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
         return scale * (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
 
-    return Network(init, apply, name=name, inputs=features, outputs=features)
+    return Network(init, apply, name=name, in_features=features, out_features=features)
 
 
 def residual(network: Network) -> Network:
@@ -256,10 +248,11 @@ def residual(network: Network) -> Network:
     """
     check_network("residual", network)
     name = f"residual({network.name})"
-    if None not in (network.inputs, network.outputs) and network.inputs != network.outputs:
+    sizes = network.in_features, network.out_features
+    if None not in sizes and sizes[0] != sizes[1]:
         raise ValueError(
             f"residual: expected a network with as many outputs as inputs. "
-            f"Received: {network.name}, with {network.inputs} inputs and {network.outputs} outputs"
+            f"Received: {network.name}, with {sizes[0]} inputs and {sizes[1]} outputs"
         )
 
     def apply(parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None) -> Array:
@@ -297,13 +290,13 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
     parts = tuple(_as_network(layer) for layer in layers)
     if not parts:
         raise ValueError("serial: expected at least one layer. Received: none")
-    sized = [(i, part) for i, part in enumerate(parts) if part.inputs is not None]
+    sized = [(i, part) for i, part in enumerate(parts) if part.in_features is not None]
     for (i, before), (j, after) in itertools.pairwise(sized):
-        if before.outputs != after.inputs:
+        if before.out_features != after.in_features:
             raise ValueError(
                 f"serial: expected layers that fit. Received: layer {i}, {before.name}, which puts "
-                f"out {before.outputs} features, before layer {j}, {after.name}, which takes "
-                f"{after.inputs}"
+                f"out {before.out_features} features, before layer {j}, {after.name}, which takes "
+                f"{after.in_features}"
             )
     name = f"serial({', '.join(part.name for part in parts)})"
 
@@ -332,8 +325,8 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         apply if compute_dtype is None else _in_dtype(apply, compute_dtype),
         layers=parts,
         name=name,
-        inputs=sized[0][1].inputs if sized else None,
-        outputs=sized[-1][1].outputs if sized else None,
+        in_features=sized[0][1].in_features if sized else None,
+        out_features=sized[-1][1].out_features if sized else None,
         rebuild=functools.partial(serial, compute_dtype=compute_dtype),
     )
 

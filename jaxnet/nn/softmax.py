@@ -14,8 +14,6 @@ from jaxtyping import Array, Bool, Float
 from jaxnet.core import checks
 from jaxnet.nn.precision import at_least_float32
 
-__all__ = ["log_softmax", "softmax"]
-
 
 def _below_maximum(x: Array, axis: int) -> Array:
     """`x - max(x)`, and -inf where all of x is -inf."""

@@ -18,13 +18,11 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, PyTree
 
 from jaxnet.core import checks
-from jaxnet.core.console import bar_of, noted_interrupts
+from jaxnet.core.console import bar_of, note_interrupts
 from jaxnet.sweeping.chunks import Chunk, Values, chunk_of
 
-__all__ = ["Member", "Sweep", "sweep"]
 
-
-class Member(NamedTuple):
+class SweepRun(NamedTuple):
     """One run of a sweep.
 
     Attributes:
@@ -55,7 +53,7 @@ class Sweep(NamedTuple):
     done: Bool[np.ndarray, "..."]
     diverged: Bool[np.ndarray, "..."]
 
-    def member(self, *place: int) -> Member:
+    def at(self, *place: int) -> SweepRun:
         """One run, by its place in the grid."""
         if len(place) != self.done.ndim:
             raise ValueError(
@@ -69,9 +67,9 @@ class Sweep(NamedTuple):
         places = place * len(self.grid) if self.zipped else place
         values = zip(self.grid.items(), places, strict=True)
         hyperparameters = {name: value[i] for (name, value), i in values}
-        return Member(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
+        return SweepRun(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
 
-    def best(self, scores: ArrayLike, *, largest: bool = False) -> Member:
+    def best(self, scores: ArrayLike, *, largest: bool = False) -> SweepRun:
         """The run of the lowest score, or the largest, of those that were made and are finite.
 
         Args:
@@ -97,7 +95,7 @@ class Sweep(NamedTuple):
         if not valid.any():
             raise ValueError("best: expected a run that was made and is finite. Received: none")
         ranked = np.where(valid, -array if largest else array, np.inf)
-        return self.member(*(int(i) for i in np.unravel_index(ranked.argmin(), array.shape)))
+        return self.at(*(int(i) for i in np.unravel_index(ranked.argmin(), array.shape)))
 
     def table(self) -> Any:
         """A `pandas.DataFrame` with a row for each run: hyperparameters and results of one number.
@@ -279,7 +277,7 @@ def _made(chunk: Chunk, members: int, progress: bool) -> tuple[PyTree, np.ndarra
     starts = iter(range(0, members, chunk.size))
     with (
         bar_of(members, "run", progress) as bar,
-        noted_interrupts("sweep") as interrupted,
+        note_interrupts("sweep") as interrupted,
         ThreadPoolExecutor(chunk.workers) as pool,
     ):
 

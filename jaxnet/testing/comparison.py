@@ -30,8 +30,6 @@ from jaxnet.testing.lockstep import (
 )
 from jaxnet.testing.problems import Problem, standard_problems
 
-__all__ = ["Comparison", "Difference", "ProblemComparison", "compare_optimizers"]
-
 Optimizer: TypeAlias = optax.GradientTransformation | tuple[Callable[..., Any], Callable[..., Any]]
 
 _FEW = 64  # units: what rounding often is

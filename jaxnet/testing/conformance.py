@@ -23,8 +23,6 @@ from jaxnet.testing.requirements import (
     untraced,
 )
 
-__all__ = ["Check", "Report", "check_optimizer"]
-
 
 class Check(NamedTuple):
     """A property, whether it holds (`None` where the question does not arise) and what was seen."""

@@ -22,8 +22,6 @@ from jaxnet.nn.activations import tanh
 from jaxnet.nn.losses import softmax_cross_entropy
 from jaxnet.nn.network import DenseParameters, dense
 
-__all__ = ["Problem", "standard_problems"]
-
 Parameters: TypeAlias = PyTree
 
 

@@ -14,8 +14,6 @@ from jaxtyping import Array, Float, Num
 
 from jaxnet.core import checks
 
-__all__ = ["Data"]
-
 
 class Data(NamedTuple):
     """Examples: inputs and targets, and how much each counts (`None`: all the same).

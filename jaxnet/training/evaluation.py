@@ -5,7 +5,7 @@ last example; what it shares with the one before is counted once.
 """
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -14,15 +14,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet.core import checks, programs
-from jaxnet.nn.losses import plain_mean, relative_weights
+from jaxnet.nn.losses import Loss, plain_mean, relative_weights
+from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
 from jaxnet.nn.precision import widened
 from jaxnet.training.data import Data, DataLike, as_array, check_data
 
-__all__ = ["evaluate", "predict"]
-
 EXAMPLES_AT_A_TIME = 1024
-Measure = Callable[[Array, Array], Float[Array, " batch"]]
 """A loss or a metric: `measure(outputs, targets) -> [batch]`."""
 
 
@@ -30,7 +28,7 @@ def evaluate(
     network: Network,
     parameters: PyTree,
     data: DataLike,
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Metric],
     *,
     batch_size: int = EXAMPLES_AT_A_TIME,
 ) -> dict[str, Float[Array, ""]]:
@@ -59,7 +57,7 @@ def evaluate(
 
 def means_over(
     network: Network,
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Metric],
     batch_size: int,
     parameters: PyTree,
     data: Data,
@@ -125,8 +123,8 @@ def _predict(network: Network, batch_size: int, parameters: PyTree, inputs: Arra
 
 
 def named_measures(
-    function: str, loss: Measure, metrics: Mapping[str, Measure] | None
-) -> dict[str, Measure]:
+    function: str, loss: Loss, metrics: Mapping[str, Metric] | None
+) -> dict[str, Metric]:
     """The loss, as "cost", and the metrics, which must not be called as anything else is."""
     checks.routine(function, "loss", loss)
     metrics = {} if metrics is None else metrics
@@ -140,7 +138,7 @@ def named_measures(
     return {"cost": loss, **metrics}
 
 
-def check_names(function: str, name: str, measures: Mapping[str, Measure]) -> None:
+def check_names(function: str, name: str, measures: Mapping[str, Metric]) -> None:
     """Measures as a mapping from names to functions."""
     if isinstance(measures, Mapping) and all(
         isinstance(label, str) and callable(measure) for label, measure in measures.items()
@@ -156,7 +154,7 @@ def check_measures(
     function: str,
     name: str,
     network: Network,
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Metric],
     data: Data,
     parameters: PyTree,
     given: Any,
@@ -180,7 +178,7 @@ def check_measures(
         raise kind(f"{function}: {name}: {said}") from error
 
 
-def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) -> dict[str, Array]:
+def batch_means(measures: Mapping[str, Metric], outputs: Array, batch: Data) -> dict[str, Array]:
     """The weighted mean of every measure, which must give one value per example."""
     values = {
         name: _per_example(name, measure, outputs, batch.targets)
@@ -189,7 +187,7 @@ def batch_means(measures: Mapping[str, Measure], outputs: Array, batch: Data) ->
     return {name: plain_mean(each, batch.weights) for name, each in values.items()}
 
 
-def _per_example(name: str, measure: Measure, outputs: Array, targets: Array) -> Array:
+def _per_example(name: str, measure: Metric, outputs: Array, targets: Array) -> Array:
     values = checks.floating(name, "values", measure(outputs, targets))
     if values.shape != targets.shape[:1]:
         raise ValueError(

@@ -19,12 +19,12 @@ import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 
 from jaxnet.core import checks, programs
-from jaxnet.nn.losses import plain_mean
+from jaxnet.nn.losses import Loss, plain_mean
+from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
 from jaxnet.training.data import Data, DataLike, check_data, check_steps
 from jaxnet.training.evaluation import (
     EXAMPLES_AT_A_TIME,
-    Measure,
     batch_means,
     check_measures,
     means_over,
@@ -34,15 +34,6 @@ from jaxnet.training.evaluation import (
 )
 from jaxnet.training.shuffle import hashed, shuffled
 from jaxnet.training.updates import compute_updates
-
-__all__ = [
-    "Best",
-    "Task",
-    "TrainState",
-    "initial_state",
-    "make_step",
-    "train",
-]
 
 
 class Task(NamedTuple):
@@ -57,7 +48,7 @@ class Task(NamedTuple):
     start: Int[Array, ""]
 
 
-class Best(NamedTuple):
+class BestSoFar(NamedTuple):
     """The parameters of lowest validation cost so far, that cost, and how many epochs it took.
 
     Before the first finite cost the epoch is 0, and the cost is the largest finite float32.
@@ -74,7 +65,7 @@ class TrainState(NamedTuple):
     parameters: PyTree
     optimizer_state: PyTree
     step: Int[Array, ""]
-    best: Best | None = None
+    best: BestSoFar | None = None
     task: Task | None = None
 
 
@@ -90,9 +81,9 @@ def initial_state(
 
 def make_step(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
-    metrics: Mapping[str, Measure] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """Makes `step(state, batch, key=None) -> (state, measures)`, for a loop of one's own.
 
@@ -141,7 +132,7 @@ def make_step(
 
 
 def _make_plain_step(
-    network: Network, named: Mapping[str, Measure], optimizer: optax.GradientTransformation
+    network: Network, named: Mapping[str, Metric], optimizer: optax.GradientTransformation
 ) -> Callable[..., tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """The step of `make_step`, of arguments that have been checked and weights of a finite sum."""
 
@@ -222,14 +213,14 @@ def make_batches(data: Data, *, key: Key[Array, ""], batch_size: int | None) -> 
 
 def make_epoch(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     data: Data,
     *,
     key: Key[Array, ""],
     batch_size: int | None,
     validation: Data | None = None,
-    metrics: Mapping[str, Measure] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """Makes `epoch(state) -> (state, measures)`, one pass over the data.
 
@@ -263,7 +254,7 @@ def make_epoch(
 
 def train(
     network: Network,
-    loss: Measure,
+    loss: Loss,
     optimizer: optax.GradientTransformation,
     data: DataLike,
     *,
@@ -271,7 +262,7 @@ def train(
     epochs: int,
     batch_size: int | None,
     validation: DataLike | None = None,
-    metrics: Mapping[str, Measure] | None = None,
+    metrics: Mapping[str, Metric] | None = None,
     state: TrainState | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " epochs"]]]:
     """A whole training run, one pure function to be compiled: `jax.jit(lambda key: train(...))`.
@@ -375,7 +366,7 @@ def check_state(function: str, state: TrainState) -> None:
         checks.counter(function, "state.task.start", state.task.start)
     if state.best is None:
         return
-    checks.instance(function, "state.best", state.best, Best)
+    checks.instance(function, "state.best", state.best, BestSoFar)
     checks.counter(function, "state.best.epoch", state.best.epoch)
     checks.scalar(function, "state.best.cost", state.best.cost)
     checks.same_tree(
@@ -390,7 +381,7 @@ def check_state(function: str, state: TrainState) -> None:
 def check_run(
     function: str,
     network: Network,
-    measures: Mapping[str, Measure],
+    measures: Mapping[str, Metric],
     optimizer: optax.GradientTransformation,
     data: Data,
     validation: Data | None,
@@ -467,7 +458,7 @@ def on_task(
     step = jnp.asarray(state.step)
     number = fingerprint(data, validation, batch_size)
     none_yet = jnp.array(np.finfo(np.float32).max, jnp.float32)  # not infinity, for jax_debug_infs
-    best = Best(state.parameters, none_yet, jnp.zeros((), jnp.int32))
+    best = BestSoFar(state.parameters, none_yet, jnp.zeros((), jnp.int32))
     if state.task is None:
         return state._replace(best=best, task=Task(number, step))
     same = state.task.fingerprint == number
@@ -500,7 +491,7 @@ def _digest(array: Array) -> UInt32[Array, ""]:
 def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
     if state.best is None:
         raise ValueError("make_epoch: expected a state with a best for validation. Received: None")
-    now = Best(state.parameters, cost.astype(state.best.cost.dtype), epoch)
+    now = BestSoFar(state.parameters, cost.astype(state.best.cost.dtype), epoch)
     first = (state.best.epoch == 0) & jnp.isfinite(now.cost)
     better = first | (now.cost < state.best.cost)
     return state._replace(

@@ -7,11 +7,11 @@ from pathlib import Path
 import helpers
 import pytest
 
-from jaxnet.core.atomic import replaced
+from jaxnet.core.atomic import atomic_write
 
 
 def write(path, content=b"new"):
-    with replaced(path) as file:
+    with atomic_write(path) as file:
         file.write(content)
 
 
@@ -34,7 +34,7 @@ def test_a_relative_path_is_in_the_current_folder(tmp_path, monkeypatch):
 
 def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     write(tmp_path / "file", b"old")
-    with replaced(tmp_path / "file") as file:
+    with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
         (other,) = set(os.listdir(tmp_path)) - {"file"}
         assert other.startswith(".file.") and other.endswith(".unfinished")
@@ -52,7 +52,7 @@ def test_the_longest_name_that_a_folder_takes(tmp_path):
 def test_an_error_leaves_what_was_there(tmp_path, error, before):
     for name, content in before.items():
         (tmp_path / name).write_bytes(content)
-    with pytest.raises(error), replaced(tmp_path / "file") as file:
+    with pytest.raises(error), atomic_write(tmp_path / "file") as file:
         file.write(b"half of ")
         raise error
     assert contents(tmp_path) == before

@@ -13,6 +13,7 @@ from hypothesis import strategies
 
 import jaxnet
 from jaxnet.core import checks
+from jaxnet.testing import problems
 
 
 @pytest.mark.parametrize(
@@ -81,7 +82,7 @@ def sizes(n):
         network, loss, jaxnet.sgd(0.1), arrays, key=KEY, epochs=n, batch_size=n
     )
     outputs = jaxnet.predict(network, run.parameters, X, batch_size=n)
-    measures = jaxnet.evaluate(network, run.parameters, (X, LABELS), {"l": loss}, batch_size=n)
+    metrics = jaxnet.evaluate(network, run.parameters, (X, LABELS), {"l": loss}, batch_size=n)
     normed = jaxnet.layer_norm(n)
     found = jaxnet.sweep(lambda a, b: a + b, {"a": [1.0, 2.0, 3.0, 4.0], "b": [0.5]})
     return [
@@ -90,12 +91,12 @@ def sizes(n):
         state.parameters,
         history,
         outputs,
-        measures,
+        metrics,
         normed.apply(normed.init(KEY), jnp.arange(float(n))),
         jaxnet.top_k_accuracy(jnp.eye(4), jnp.array([0, 1, 2, 3]), k=n),
         jaxnet.softmax(jnp.arange(16.0).reshape(2, 2, 2, 2), axis=n),
-        found.member(n, n - n).results,
-        jaxnet.standard_problems(n)[0].parameters,
+        found.at(n, n - n).results,
+        problems.standard_problems(n)[0].parameters,
         jaxnet.sweep(lambda a: a * 2, {"a": [n]}).results * 0.5,
     ]
 

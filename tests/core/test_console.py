@@ -76,7 +76,7 @@ def fit(**options):
 def test_no_call_ends_because_of_standard_error(kind, monkeypatch, capsys, tmp_path):
     whole = fit()
 
-    def disturb(epoch, measures, state):
+    def disturb(epoch, metrics, state):
         if epoch == 2:
             (tmp_path / "run").rename(tmp_path / "gone")  # what is told, and warned of at the end
         if epoch == 3:
@@ -139,10 +139,10 @@ def fit(name, **options):
     arguments = jaxnet.mlp([1, 3, 1]), jaxnet.squared_error, jaxnet.adam(0.01), (x, x**2)
     options = dict(epochs=5, batch_size=None, save_every=1) | options
     return jaxnet.fit(*arguments, key=jax.random.key(0), checkpoint=folder / name, **options)
-def lose(epoch, measures, state):
+def lose(epoch, metrics, state):
     if epoch == 2:
         (folder / "lost").rename(folder / "gone")
-def print_as_a_library_does(epoch, measures, state):
+def print_as_a_library_does(epoch, metrics, state):
     try:
         os.write(2, b"of no file's business")
     except OSError:
@@ -217,7 +217,7 @@ import os, signal, sys
 import jax, jaxnet, numpy as np
 assert sys.stderr.isatty()
 x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
-def wait(epoch, measures, state):
+def wait(epoch, metrics, state):
     if epoch == 3:
         os.read(0, 1)  # the terminal is closed before this ends
     if epoch == 5:

@@ -647,8 +647,8 @@ def test_callbacks_are_compared_by_identity():
     data = jnp.ones((4, 1)), jnp.ones((4, 1))
 
     def evaluated(callback):
-        measures = {"loss": called_back(callback)}
-        return float(jaxnet.evaluate(network, (), data, measures)["loss"])
+        metrics = {"loss": called_back(callback)}
+        return float(jaxnet.evaluate(network, (), data, metrics)["loss"])
 
     assert [evaluated(callback) for callback in (two, three, two)] == [2.0, 3.0, 2.0]
     same = [programs.fingerprint(called_back(two), *data) for _ in range(2)]
@@ -711,8 +711,8 @@ def programs_alive():
     return len(jax.devices()[0].client.live_executables())
 def evaluate(constant):
     network, loss, _ = build()
-    measures = {"loss": lambda o, t: loss(o, t) + constant[0]}
-    jaxnet.evaluate(network, parameters, (x, y), measures)
+    metrics = {"loss": lambda o, t: loss(o, t) + constant[0]}
+    jaxnet.evaluate(network, parameters, (x, y), metrics)
 for i in range(20):
     evaluate(jnp.full(1000, float(i)))
 before = programs_alive()

@@ -222,8 +222,8 @@ def test_values_that_are_not_finite_are_counted_and_their_origin_told():
     after = {"gradient": 176, "update": 176, "new parameters": 176}
     assert found.layers[0].non_finite == sums | after
     assert found.layers[1].non_finite["weighted sum"] == 3
-    assert (found.origin.quantity, found.origin.rows) == ("inputs", (7,))
-    assert found.findings == (f"the first value that is not finite: {found.origin}",)
+    assert (found.nonfinite.quantity, found.nonfinite.rows) == ("inputs", (7,))
+    assert found.findings == (f"the first value that is not finite: {found.nonfinite}",)
     assert np.isnan(found.cost) and found.non_finite_losses == 1
 
 

@@ -194,7 +194,7 @@ def test_trace_is_the_forward_pass_written_out():
         "1 dense(3, 1, identity)/weighted sums": outputs,
         "1 dense(3, 1, identity)/activations": outputs,
     }
-    values = jaxnet.trace(network, parameters, jnp.float32(inputs))
+    values = jaxnet.intermediates(network, parameters, jnp.float32(inputs))
     assert list(values) == list(expected)
     for name, value in expected.items():
         np.testing.assert_array_equal(values[name], value)
@@ -226,7 +226,7 @@ INPUTS = jnp.float32(np.random.default_rng(0).normal(size=(33, 8)))
 def test_trace_has_the_bits_of_the_network(name):
     network = NETWORKS[name]()
     parameters = helpers.drawn(network)
-    values = jax.jit(lambda p, x: jaxnet.trace(network, p, x))(parameters, INPUTS)
+    values = jax.jit(lambda p, x: jaxnet.intermediates(network, p, x))(parameters, INPUTS)
     outputs = jax.jit(lambda p, x: network.apply(p, x))(parameters, INPUTS)
     last = list(values.values())[-1]
     np.testing.assert_array_equal(last.astype(jnp.float32), outputs)
@@ -237,7 +237,7 @@ def test_every_layer_has_the_bits_of_a_network_that_ends_there(dtype):
     """Keys are folded with the position, so the network cut short has the same noise."""
     network = deep(compute_dtype=dtype)
     parameters, noise = helpers.drawn(network), key(2)
-    values = jaxnet.trace(network, parameters, INPUTS, key=noise)
+    values = jaxnet.intermediates(network, parameters, INPUTS, key=noise)
     ends = [name for name in values if name.count("/") == 1 and "sums" not in name]
     ends = [name for name in ends if "residual/0" not in name]
     assert [name.split()[0] for name in ends] == ["0", "1", "2", "3", "4", "5"]
@@ -251,8 +251,8 @@ def test_every_layer_has_the_bits_of_a_network_that_ends_there(dtype):
 def test_trace_keeps_its_order_through_jit():
     network = jaxnet.mlp([2] * 12)
     arguments = helpers.drawn(network), jnp.ones((3, 2))
-    names = list(jax.jit(lambda *a: jaxnet.trace(network, *a))(*arguments))
-    assert names == list(jaxnet.trace(network, *arguments))
+    names = list(jax.jit(lambda *a: jaxnet.intermediates(network, *a))(*arguments))
+    assert names == list(jaxnet.intermediates(network, *arguments))
     assert [name.split()[0] for name in names] == [str(i // 2) for i in range(22)]
 
 
@@ -260,11 +260,11 @@ def test_trace_of_a_network_without_layers():
     network = foreign_network()
     with jax.numpy_rank_promotion("allow"):
         parameters = helpers.drawn(network)
-        values = jaxnet.trace(network, parameters, jnp.ones((4, 2)))
+        values = jaxnet.intermediates(network, parameters, jnp.ones((4, 2)))
         np.testing.assert_array_equal(
             values["outputs"], network.apply(parameters, jnp.ones((4, 2)))
         )
     assert list(values) == ["outputs"]
     layer = jaxnet.dense(2, 1)
-    names = jaxnet.trace(layer, helpers.drawn(layer), jnp.ones((4, 2)))
+    names = jaxnet.intermediates(layer, helpers.drawn(layer), jnp.ones((4, 2)))
     assert list(names) == ["weighted sums", "activations"]

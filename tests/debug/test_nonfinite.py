@@ -25,7 +25,7 @@ RULE = jaxnet.gradient_descent(0.1)
 
 def locate(network, parameters, batch, *, loss=jaxnet.absolute_error, optimizer=RULE, key=None):
     state = state_of(parameters, optimizer)
-    return jaxnet.locate_non_finite(network, loss, optimizer, state, batch, key)
+    return jaxnet.find_nonfinite(network, loss, optimizer, state, batch, key)
 
 
 def batch_of(features, outputs, examples=8):
@@ -216,11 +216,11 @@ def test_a_rate_that_diverges(sizes):
     step = jax.jit(jaxnet.make_step(network, jaxnet.squared_error, rule))
     arguments = network, jaxnet.squared_error, rule
     for _ in range(100):
-        after, measures = step(state, batch)
-        if not jnp.isfinite(measures["cost"]):
+        after, metrics = step(state, batch)
+        if not jnp.isfinite(metrics["cost"]):
             break
         assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(after))
-        assert jaxnet.locate_non_finite(*arguments, state, batch) is None
+        assert jaxnet.find_nonfinite(*arguments, state, batch) is None
         state = after
     values = np.asarray(batch[0], np.float64)
     exact = []
@@ -229,7 +229,7 @@ def test_a_rate_that_diverges(sizes):
         exact.append(("weighted sum", network.layers[i].name, values))
     exact.append(("loss", "", np.square(values - 1)))
     quantity, layer, values = next(e for e in exact if (abs(e[2]) > MAX).any())
-    origin = jaxnet.locate_non_finite(*arguments, state, batch)
+    origin = jaxnet.find_nonfinite(*arguments, state, batch)
     assert (origin.quantity, origin.layer[2:]) == (quantity, layer)
     assert origin.rows == tuple(np.flatnonzero((abs(values) > MAX).any(1 if layer else ())))
 
@@ -243,12 +243,12 @@ def test_noise_is_that_of_the_step():
     network, inputs = jaxnet.serial(jaxnet.dropout(0.5), reciprocal), jnp.ones((16, 1))
     for step in (0, 7):
         arguments = network, jaxnet.absolute_error, RULE, state_of(((), ()), RULE, step)
-        origin = jaxnet.locate_non_finite(*arguments, (inputs, inputs), key(3))
+        origin = jaxnet.find_nonfinite(*arguments, (inputs, inputs), key(3))
         outputs = network.apply(((), ()), inputs, key=jax.random.fold_in(key(3), step))
         rows = tuple(np.flatnonzero(outputs == jnp.inf))
         assert 0 < len(rows) < 16
         assert found(origin) == ("output", "1 reciprocal", rows, "inf")
-    assert jaxnet.locate_non_finite(*arguments, (inputs, inputs)) is None
+    assert jaxnet.find_nonfinite(*arguments, (inputs, inputs)) is None
 
 
 def test_healthy_steps_have_none():
@@ -259,7 +259,7 @@ def test_healthy_steps_have_none():
     state = state_of(helpers.drawn(network), rule)
     for step in range(3):
         state = state._replace(step=jnp.array(step))
-        origin = jaxnet.locate_non_finite(network, jaxnet.squared_error, rule, state, batch, key(2))
+        origin = jaxnet.find_nonfinite(network, jaxnet.squared_error, rule, state, batch, key(2))
         assert origin is None
 
 
@@ -276,7 +276,9 @@ def test_a_network_without_layers_is_told_by_its_leaves():
 
 def test_an_origin_prints_as_a_sentence():
     rows = tuple(range(9))
-    origin = jaxnet.Origin("weighted sum", "0 dense(1, 1, relu)", rows, float("inf"), "too large")
+    origin = jaxnet.NonFinite(
+        "weighted sum", "0 dense(1, 1, relu)", rows, float("inf"), "too large"
+    )
     assert str(origin) == (
         "weighted sum of layer 0 dense(1, 1, relu): inf, in rows 0, 1, 2, 3, 4, ... "
         "of the batch (9 in all); too large"
@@ -296,10 +298,10 @@ WRONG = {
     "rows": (lambda: misfit(batch=(jnp.ones((4, 3)), jnp.ones((5, 2)))), ValueError, "4 examples"),
     "features": (lambda: misfit(batch=batch_of(4, 2)), ValueError, "with 3 features"),
     "targets": (lambda: misfit(batch=batch_of(3, 1)), ValueError, "batch: squared_error"),
-    "seed": (lambda: misfit(key=0), TypeError, "locate_non_finite: expected one key"),
+    "seed": (lambda: misfit(key=0), TypeError, "find_nonfinite: expected one key"),
     "loss": (lambda: misfit(loss=lambda o, t: o.sum()), ValueError, "one value per example"),
     "state": (
-        lambda: jaxnet.locate_non_finite(
+        lambda: jaxnet.find_nonfinite(
             MLP, jaxnet.squared_error, jaxnet.adam(0.1), (), batch_of(3, 2)
         ),
         TypeError,

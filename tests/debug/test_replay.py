@@ -20,7 +20,7 @@ def failing(network=NETWORK, loss=jaxnet.softmax_cross_entropy, optimizer=SGD, *
     """The error of a run that must fail."""
     data = options.pop("data", (INPUTS, LABELS))
     options = {"key": jax.random.key(0), "epochs": 20, "batch_size": 16} | options
-    with pytest.raises(jaxnet.NonFiniteCostError) as caught:
+    with pytest.raises(jaxnet.NonFiniteError) as caught:
         jaxnet.fit(network, loss, optimizer, data, **options)
     return caught.value
 
@@ -35,10 +35,10 @@ def test_a_rate_that_is_too_high_once_is_found_in_its_step(step, batch_size, ste
     """Its update is infinite in that step, though the cost was still finite."""
     error = failing(optimizer=jaxnet.sgd(unless(step, 0.1, np.inf)), batch_size=batch_size)
     failure = error.failure
-    assert (failure.step, failure.origin.quantity, failure.part) == (step, "update", "data")
+    assert (failure.step, failure.nonfinite.quantity, failure.part) == (step, "update", "data")
     assert error.epoch == step // steps + 1
-    assert len(error.fit.history["cost"]) == step // steps
-    chex.assert_tree_all_finite((failure.state, error.fit.state, error.fit.parameters))
+    assert len(error.result.history["cost"]) == step // steps
+    chex.assert_tree_all_finite((failure.state, error.result.state, error.result.parameters))
     assert f"step {step}" in str(error)
 
 
@@ -54,8 +54,8 @@ def test_a_parameter_that_the_cost_does_not_show_is_found_in_its_epoch():
     error = failing(optimizer=optimizer, epochs=1000)
     assert error.epoch == 3
     assert "a parameter is not finite after epoch 3" in str(error)
-    assert (error.failure.step, error.failure.origin.quantity) == (9, "update")
-    chex.assert_tree_all_finite(error.fit.state)
+    assert (error.failure.step, error.failure.nonfinite.quantity) == (9, "update")
+    chex.assert_tree_all_finite(error.result.state)
 
 
 def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp_path):
@@ -65,8 +65,8 @@ def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp
         NETWORK, jaxnet.softmax_cross_entropy, jaxnet.sgd(unless(999, 0.1, np.inf)),
         (INPUTS, LABELS), key=jax.random.key(0), epochs=2, batch_size=16,
     )  # fmt: skip
-    chex.assert_trees_all_equal(error.fit.state, undisturbed.state)
-    np.testing.assert_array_equal(error.fit.history["cost"], undisturbed.history["cost"])
+    chex.assert_trees_all_equal(error.result.state, undisturbed.state)
+    np.testing.assert_array_equal(error.result.history["cost"], undisturbed.history["cost"])
     assert int(error.failure.state.step) == 9
     file = tmp_path / "before-failure.safetensors"
     assert str(file) in str(error)
@@ -88,7 +88,7 @@ def test_a_row_whose_loss_is_the_log_of_zero_is_found():
     error = failing(network, minus_log, data=(inputs, LABELS), state=state)
     failure = error.failure
     assert error.epoch == 1
-    assert (failure.origin.quantity, failure.rows.tolist()) == ("loss", [17])
+    assert (failure.nonfinite.quantity, failure.rows.tolist()) == ("loss", [17])
     assert 17 in failure.batch
     assert failure.step == next(
         step for step, rows in enumerate(batches_of_the_first_epoch()) if 17 in rows
@@ -128,8 +128,8 @@ def test_a_layer_that_overflows_is_found():
     )
     state = jaxnet.TrainState(parameters, SGD.init(parameters), jnp.zeros((), jnp.int32))
     error = failing(network, data=(inputs, LABELS), state=state, batch_size=None)
-    assert error.failure.origin.quantity == "weighted sum"
-    assert "1 dense(1, 4, identity)" in error.failure.origin.layer
+    assert error.failure.nonfinite.quantity == "weighted sum"
+    assert "1 dense(1, 4, identity)" in error.failure.nonfinite.layer
     assert error.failure.rows.tolist() == [5, 31]
 
 
@@ -139,7 +139,7 @@ def test_a_validation_cost_that_is_not_finite_is_found_in_its_rows():
     error = failing(validation=(held_out, np.zeros(1500, np.int32)))
     assert "the validation_cost of epoch 1" in str(error)
     assert (error.failure.part, error.failure.rows.tolist()) == ("validation", [1200])
-    assert len(error.fit.history["cost"]) == 0
+    assert len(error.result.history["cost"]) == 0
 
 
 def test_a_failure_that_rounding_decides_is_said_to_be_one(monkeypatch):

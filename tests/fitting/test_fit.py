@@ -175,7 +175,7 @@ def test_on_epoch_sees_every_epoch_and_may_keep_what_it_sees():
 
 
 def test_on_epoch_may_stop():
-    run = fit(on_epoch=lambda epoch, measures, state: epoch == 2)
+    run = fit(on_epoch=lambda epoch, metrics, state: epoch == 2)
     assert run.stopped == "on_epoch"
     chex.assert_trees_all_equal(run.state, fit(epochs=2).state)
 
@@ -222,9 +222,9 @@ def test_runs_in_a_thread():
 def test_cost_that_is_not_finite_ends_the_run_and_names_the_epoch():
     # The rate explodes in the fifth epoch, after 4 * 4 steps.
     optimizer = jaxnet.gradient_descent(lambda step: jnp.where(step < 16, 0.01, 1e30))
-    with pytest.raises(jaxnet.NonFiniteCostError, match=r"cost of epoch 5 is (nan|inf)") as caught:
+    with pytest.raises(jaxnet.NonFiniteError, match=r"cost of epoch 5 is (nan|inf)") as caught:
         fit(epochs=100, optimizer=optimizer)
-    run = caught.value.fit
+    run = caught.value.result
     assert run.stopped == "not finite"
     assert np.isfinite(run.history["cost"]).tolist() == [True] * 4
     chex.assert_tree_all_finite(run.state)
@@ -234,7 +234,7 @@ def test_cost_that_is_not_finite_ends_the_run_and_names_the_epoch():
 def test_a_healthy_run_passes_where_jax_looks_for_infinities_and_nan(flag):
     """JAX then raises an error for any in the results of a program."""
     expected = fit(validation=HELD_OUT, metrics={"accuracy": jaxnet.accuracy})
-    measures = {"loss": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
+    metrics = {"loss": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
     data = tuple(map(jnp.asarray, HELD_OUT))
 
     def rates(rate):
@@ -246,7 +246,7 @@ def test_a_healthy_run_passes_where_jax_looks_for_infinities_and_nan(flag):
     jax.config.update(flag, True)
     try:
         run = fit(validation=HELD_OUT, metrics={"accuracy": jaxnet.accuracy}, patience=5)
-        held_out = jaxnet.evaluate(NETWORK, run.parameters, HELD_OUT, measures, batch_size=7)
+        held_out = jaxnet.evaluate(NETWORK, run.parameters, HELD_OUT, metrics, batch_size=7)
         found = jaxnet.sweep(rates, {"rate": [0.01, 0.1]})
     finally:
         jax.config.update(flag, False)
@@ -260,9 +260,9 @@ def test_a_healthy_run_passes_where_jax_looks_for_infinities_and_nan(flag):
 
 def test_cost_that_is_not_finite_leaves_the_best_parameters():
     optimizer = jaxnet.gradient_descent(lambda step: jnp.where(step < 16, 0.01, 1e30))
-    with pytest.raises(jaxnet.NonFiniteCostError) as caught:
+    with pytest.raises(jaxnet.NonFiniteError) as caught:
         fit(epochs=100, optimizer=optimizer, validation=HELD_OUT)
-    chex.assert_tree_all_finite(caught.value.fit.parameters)
+    chex.assert_tree_all_finite(caught.value.result.parameters)
 
 
 class Terminal(io.StringIO):

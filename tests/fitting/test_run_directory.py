@@ -39,7 +39,7 @@ def fit(network=NETWORK, optimizer=ADAM, data=(INPUTS, LABELS), **options):
 
 
 def crash_after(epochs):
-    def hook(epoch, measures, state):
+    def hook(epoch, metrics, state):
         if epoch == epochs:
             raise RuntimeError("crash")
 
@@ -338,7 +338,7 @@ def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        helpers.refused(jaxnet.DamagedFileError, "in which all 3 are damaged"),
+        helpers.refused(jaxnet.CorruptFileError, "in which all 3 are damaged"),
     ):
         fit(checkpoint=tmp_path)
 
@@ -356,7 +356,7 @@ def test_another_version_is_a_warning_and_outlines_are_compared(tmp_path, monkey
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
-    def second(epoch, measures, state):
+    def second(epoch, metrics, state):
         with helpers.refused(BlockingIOError, "in use by another run", str(tmp_path)):
             fit(checkpoint=tmp_path)
 
@@ -386,7 +386,7 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
 def test_a_folder_that_becomes_another_runs_is_not_written(tmp_path):
     folder, other = tmp_path / "run", {"key": jax.random.key(1), "save_every": 1}
 
-    def replace(epoch, measures, state):
+    def replace(epoch, metrics, state):
         if epoch == 2:  # when nothing is being written
             folder.rename(tmp_path / "gone")
             fit(checkpoint=folder, **other)
@@ -405,7 +405,7 @@ def test_a_link_that_changes_in_mid_run_changes_nothing(tmp_path):
     (tmp_path / "two").mkdir()
     link.symlink_to(tmp_path / "one")
 
-    def relink(epoch, measures, state):
+    def relink(epoch, metrics, state):
         if epoch == 2:
             with helpers.refused(BlockingIOError, "in use by another run"):
                 fit(checkpoint=tmp_path / "one")  # the same folder, by another name
@@ -449,7 +449,7 @@ def test_a_forked_process_does_not_keep_the_folder(tmp_path):
     reads, writes = os.pipe()
     children = []
 
-    def fork(epoch, measures, state):
+    def fork(epoch, metrics, state):
         if epoch == 2:
             child = os.fork()
             if child == 0:
@@ -477,16 +477,16 @@ import os, sys, warnings
 warnings.filterwarnings("ignore", message=".*fork")
 import jax, jaxnet, numpy as np
 data = np.ones((8, 2)), np.ones((8, 1))
-def fork(epoch, measures, state):
+def fork(epoch, metrics, state):
     if epoch == 2:
         child = os.fork()
         if child == 0:
             sys.exit(7)
         print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), os.listdir(folder) == before)
-def seen(epoch, measures, state):
+def seen(epoch, metrics, state):
     global before
     before = os.listdir(folder)
-    return fork(epoch, measures, state)
+    return fork(epoch, metrics, state)
 arguments = jaxnet.mlp([2, 1]), jaxnet.squared_error, jaxnet.adam(0.01), data
 options = dict(key=jax.random.key(0), epochs=3, batch_size=None, checkpoint=folder, save_every=99)
 try:
@@ -511,8 +511,8 @@ STOPS = {
 def test_where_on_epoch_ends_a_run_it_is_asked_again(kind, tmp_path):
     seen = []
 
-    def hook(at, epoch, measures, state):
-        seen.append((epoch, measures, state))
+    def hook(at, epoch, metrics, state):
+        seen.append((epoch, metrics, state))
         return STOPS[kind]() if epoch == at else None
 
     def call(at, **options):
@@ -560,7 +560,7 @@ def test_asked_again_after_the_last_epoch_a_run_may_be_finished(tmp_path):
 def test_a_folder_deleted_in_mid_run_does_not_cost_the_result(tmp_path, capsys):
     folder = tmp_path / "run"
 
-    def delete(epoch, measures, state):
+    def delete(epoch, metrics, state):
         if epoch == 2:
             folder.rename(tmp_path / "gone")  # as deleting it, without a race with what is written
 
@@ -579,7 +579,7 @@ def test_a_disk_full_for_a_while_costs_only_those_checkpoints(tmp_path, monkeypa
             raise OSError(28, "No space left on device")
         original(path, *arguments, **options)
 
-    def fill(epoch, measures, state):
+    def fill(epoch, metrics, state):
         nonlocal full
         full = 2 <= epoch < 5
 
@@ -597,7 +597,7 @@ import os, signal, sys, threading
 import jax, numpy as np, jaxnet
 random = np.random.default_rng(0)
 data = random.normal(size=(50, 3)), random.integers(4, size=50)
-def signalled(epoch, measures, state):
+def signalled(epoch, metrics, state):
     if epoch == int(sys.argv[2]):
         os.kill(os.getpid(), getattr(signal, sys.argv[3]))
 run = jaxnet.fit(

@@ -22,8 +22,7 @@ import pytest
 import sklearn.preprocessing
 
 import jaxnet
-from jaxnet.fitting import trainer
-from jaxnet.fitting.fit import run_identity
+from jaxnet.fitting import run_identity, trainer
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
 Y = X[:, :1] ** 2

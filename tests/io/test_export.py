@@ -61,7 +61,7 @@ def export(name, path, **options):
     """Exports one of the networks, and gives it back with its parameters."""
     network = NETWORKS[name]
     parameters = parameters_of(network)
-    if network.inputs is None:
+    if network.in_features is None:
         options = {"example": INPUTS[0], **options}
     jaxnet.export(network, parameters, path, **options)
     return network, parameters
@@ -265,7 +265,7 @@ def state_dict(shapes=SHAPES):
 def test_from_a_state_dict_the_network_is_pytorch_s():
     arrays, inputs = state_dict(), np.round(INPUTS)
     network = jaxnet.mlp([FEATURES, 16, 3])
-    parameters = jaxnet.from_state_dict(arrays, parameters_of(network))
+    parameters = jaxnet.from_pytorch(arrays, parameters_of(network))
     hidden = np.maximum(inputs @ arrays["0.weight"].T + arrays["0.bias"], 0)
     expected = hidden @ arrays["2.weight"].T + arrays["2.bias"]
     np.testing.assert_array_equal(jaxnet.predict(network, parameters, inputs), expected)
@@ -281,7 +281,7 @@ def test_to_a_state_dict_and_back_again():
     )
     parameters = parameters_of(network)
     names = ["enter", "norm.1", "leave"]
-    arrays = jaxnet.to_state_dict(parameters, names=names)
+    arrays = jaxnet.to_pytorch(parameters, names=names)
     assert {name: array.shape for name, array in arrays.items()} == {
         "enter.weight": (16, 5),
         "enter.bias": (16,),
@@ -295,43 +295,43 @@ def test_to_a_state_dict_and_back_again():
     np.testing.assert_array_equal(arrays["norm.1.bias"], parameters[2].offset)
     backwards = dict(reversed(arrays.items()))
     for like in (parameters, shapes_of(network)):
-        back = jaxnet.from_state_dict(backwards, like, names=names)
+        back = jaxnet.from_pytorch(backwards, like, names=names)
         chex.assert_trees_all_equal(back, parameters, strict=True)
 
 
 def test_names_are_those_of_a_sequential_with_an_activation_after_each_layer():
     parameters = parameters_of(jaxnet.mlp([2] * 7))
-    names = {name.split(".")[0] for name in jaxnet.to_state_dict(parameters)}
+    names = {name.split(".")[0] for name in jaxnet.to_pytorch(parameters)}
     assert names == {"0", "2", "4", "6", "8", "10"}
 
 
 def test_dtypes_stay():
     network = jaxnet.mlp([2, 3])
     narrow = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), parameters_of(network))
-    arrays = jaxnet.to_state_dict(narrow)
+    arrays = jaxnet.to_pytorch(narrow)
     assert {array.dtype for array in arrays.values()} == {jnp.dtype("bfloat16")}
-    chex.assert_trees_all_equal(jaxnet.from_state_dict(arrays, narrow), narrow, strict=True)
+    chex.assert_trees_all_equal(jaxnet.from_pytorch(arrays, narrow), narrow, strict=True)
 
 
 def test_both_sides_are_copies():
     network = jaxnet.mlp([5, 16, 3])
     arrays = state_dict()
-    parameters = jaxnet.from_state_dict(arrays, parameters_of(network))
-    again = jaxnet.to_state_dict(parameters)
+    parameters = jaxnet.from_pytorch(arrays, parameters_of(network))
+    again = jaxnet.to_pytorch(parameters)
     before = state_dict()
     for name in arrays:
         arrays[name][...] = 99
-        np.testing.assert_array_equal(jaxnet.to_state_dict(parameters)[name], before[name])
+        np.testing.assert_array_equal(jaxnet.to_pytorch(parameters)[name], before[name])
         assert again[name].flags.c_contiguous
         again[name][...] = 99  # torch.from_numpy warns of arrays that cannot be written
-    chex.assert_trees_all_equal(jaxnet.to_state_dict(parameters), before)
+    chex.assert_trees_all_equal(jaxnet.to_pytorch(parameters), before)
 
 
 def from_changed(changes):
     """Reads a state dict in which entries are replaced, or missing where they are `None`."""
     arrays = {**state_dict(), **changes}
     arrays = {name: array for name, array in arrays.items() if array is not None}
-    return jaxnet.from_state_dict(arrays, parameters_of(jaxnet.mlp([5, 16, 3])))
+    return jaxnet.from_pytorch(arrays, parameters_of(jaxnet.mlp([5, 16, 3])))
 
 
 def ensemble():
@@ -341,7 +341,7 @@ def ensemble():
 
 
 def dense_parameters(**options):
-    return jaxnet.to_state_dict(parameters_of(jaxnet.mlp([5, 16, 3])), **options)
+    return jaxnet.to_pytorch(parameters_of(jaxnet.mlp([5, 16, 3])), **options)
 
 
 MISFITS = {
@@ -371,12 +371,12 @@ MISFITS = {
         "expected '0.bias' of float32[16]. Received: list",
     ),
     "model": (
-        lambda: jaxnet.from_state_dict(object(), ()),
+        lambda: jaxnet.from_pytorch(object(), ()),
         TypeError,
         "such as model.state_dict(). Received: object",
     ),
     "names in the way": (
-        lambda: jaxnet.from_state_dict(
+        lambda: jaxnet.from_pytorch(
             state_dict(), parameters_of(jaxnet.mlp([5, 16, 3])), names=["0", "3"]
         ),
         ValueError,
@@ -385,26 +385,26 @@ MISFITS = {
     "few names": (
         lambda: dense_parameters(names=["0"]),
         ValueError,
-        "to_state_dict: expected 2 different names",
+        "to_pytorch: expected 2 different names",
     ),
     "equal names": (lambda: dense_parameters(names=["0", "0"]), ValueError, "['0', '0']"),
     "several networks": (
-        lambda: jaxnet.to_state_dict(ensemble()),
+        lambda: jaxnet.to_pytorch(ensemble()),
         TypeError,
         "Received: DenseParameters with shapes [[4, 5, 16], [4, 16]] for layer 0",
     ),
     "several networks to be": (
-        lambda: jaxnet.from_state_dict(state_dict(), ensemble()),
+        lambda: jaxnet.from_pytorch(state_dict(), ensemble()),
         TypeError,
-        "from_state_dict: expected the parameters of a dense layer or a layer_norm",
+        "from_pytorch: expected the parameters of a dense layer or a layer_norm",
     ),
     "a serial network inside": (
-        lambda: jaxnet.to_state_dict(parameters_of(jaxnet.serial(jaxnet.mlp([1, 2])))),
+        lambda: jaxnet.to_pytorch(parameters_of(jaxnet.serial(jaxnet.mlp([1, 2])))),
         TypeError,
         "Received: tuple with shapes [[1, 2], [2]] for layer 0",
     ),
     "a dictionary": (
-        lambda: jaxnet.to_state_dict(parameters_of(handmade())),
+        lambda: jaxnet.to_pytorch(parameters_of(handmade())),
         TypeError,
         "Received: dict",
     ),
@@ -445,7 +445,7 @@ def pytorch():
 
 def test_a_network_from_pytorch():
     torch, model, network = pytorch()
-    parameters = jaxnet.from_state_dict(model.state_dict(), parameters_of(network))
+    parameters = jaxnet.from_pytorch(model.state_dict(), parameters_of(network))
     with torch.no_grad():
         theirs = model(torch.from_numpy(INPUTS)).numpy()
         model[0].bias.fill_(99)  # shows in the parameters if they share its memory
@@ -456,14 +456,14 @@ def test_a_network_from_pytorch():
 def test_a_network_to_pytorch():
     torch, model, network = pytorch()
     parameters = parameters_of(network)
-    arrays = jaxnet.to_state_dict(parameters)
+    arrays = jaxnet.to_pytorch(parameters)
     model.load_state_dict({name: torch.from_numpy(array) for name, array in arrays.items()})
     with torch.no_grad():
         theirs = model(torch.from_numpy(INPUTS)).numpy()
     ours = jaxnet.predict(network, parameters, INPUTS)
     assert (np.abs(ours - theirs) <= 2 * rounding(INPUTS, *parameters)).all()
     # Unlike those of a state dict, these tensors are differentiable, which NumPy refuses.
-    back = jaxnet.from_state_dict(dict(model.named_parameters()), parameters)
+    back = jaxnet.from_pytorch(dict(model.named_parameters()), parameters)
     chex.assert_trees_all_equal(back, parameters, strict=True)
 
 
@@ -475,7 +475,7 @@ def test_a_layer_norm_of_pytorch():
         model[0].bias.copy_(torch.linspace(0, 1, FEATURES))
         theirs = model(torch.from_numpy(INPUTS)).numpy()
     network = jaxnet.serial(jaxnet.layer_norm(FEATURES))
-    parameters = jaxnet.from_state_dict(model.state_dict(), parameters_of(network))
+    parameters = jaxnet.from_pytorch(model.state_dict(), parameters_of(network))
     ours = jaxnet.predict(network, parameters, INPUTS)
     # Statistics of five numbers in float32, then three roundings, of values below 4, on both sides.
     np.testing.assert_allclose(ours, theirs, atol=2 * 4 * (FEATURES + 3) * 2**-23)
@@ -486,4 +486,4 @@ def test_tensors_of_another_dtype_are_refused():
     for dtype in (torch.float64, torch.bfloat16):
         words = f"expected '0.weight' of float32[16, 5]. Received: {dtype}[16, 5]"
         with helpers.refused(ValueError, words.replace("torch.", "")):
-            jaxnet.from_state_dict(model.to(dtype).state_dict(), parameters_of(network))
+            jaxnet.from_pytorch(model.to(dtype).state_dict(), parameters_of(network))

@@ -329,7 +329,7 @@ def test_single_bits_that_flip_are_noticed(path):
         changed = bytearray(contents)
         changed[position // 8] ^= 1 << position % 8
         path.write_bytes(changed)
-        with pytest.raises(jaxnet.DamagedFileError, match="damaged"):
+        with pytest.raises(jaxnet.CorruptFileError, match="damaged"):
             jaxnet.load(path)
 
 
@@ -337,10 +337,10 @@ def test_files_cut_off_anywhere_are_noticed(path):
     contents = small_file(path)
     for length in range(0, len(contents), 3):
         path.write_bytes(contents[:length])
-        with pytest.raises(jaxnet.DamagedFileError):
+        with pytest.raises(jaxnet.CorruptFileError):
             jaxnet.load(path)
     path.write_bytes(contents + b"\0")
-    with pytest.raises(jaxnet.DamagedFileError):
+    with pytest.raises(jaxnet.CorruptFileError):
         jaxnet.load(path)
 
 
@@ -355,7 +355,7 @@ def test_any_other_bytes_are_refused(start, noise, whole, tmp_path_factory):
     mutated = noise if whole else contents[:start] + noise + contents[start + len(noise) :]
     hypothesis.assume(mutated != contents)
     path.write_bytes(mutated)
-    with pytest.raises(jaxnet.DamagedFileError):
+    with pytest.raises(jaxnet.CorruptFileError):
         jaxnet.load(path)
 
 
@@ -365,7 +365,7 @@ def test_a_damaged_file_takes_no_memory(path):
     contents = path.read_bytes()
     path.write_bytes((2**62).to_bytes(8, "little") + contents[8:])
     tracemalloc.start()
-    with pytest.raises(jaxnet.DamagedFileError):
+    with pytest.raises(jaxnet.CorruptFileError):
         jaxnet.load(path)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -374,7 +374,7 @@ def test_a_damaged_file_takes_no_memory(path):
 
 def test_a_safetensors_file_of_others_is_refused(path):
     safetensors.numpy.save_file({"a": np.ones(2)}, path)
-    with helpers.refused(jaxnet.DamagedFileError, "of another origin"):
+    with helpers.refused(jaxnet.CorruptFileError, "of another origin"):
         jaxnet.load(path)
 
 
@@ -587,7 +587,7 @@ def test_crafted_files_are_refused(kind, path):
     assert changed != path.read_bytes()
     path.write_bytes(changed)
     for read in (jaxnet.load, jaxnet.load_metadata, lambda path: jaxnet.load(path, CRAFTED_TREE)):
-        with pytest.raises(jaxnet.DamagedFileError, match="expected a file as save wrote it"):
+        with pytest.raises(jaxnet.CorruptFileError, match="expected a file as save wrote it"):
             read(path)
 
 
@@ -641,9 +641,9 @@ def test_any_change_of_a_header_is_refused_or_loads_what_other_readers_see(part,
         )
         try:
             loaded, metadata = jaxnet.load(path), jaxnet.load_metadata(path)
-        except jaxnet.DamagedFileError:
+        except jaxnet.CorruptFileError:
             refused += 1
-            with pytest.raises(jaxnet.DamagedFileError):
+            with pytest.raises(jaxnet.CorruptFileError):
                 jaxnet.load_metadata(path)
             continue
         assert isinstance(metadata, dict)
@@ -685,7 +685,7 @@ def test_a_large_file_of_others_is_refused_by_its_first_bytes(path, monkeypatch)
         os.close(descriptor)
         for function in (jaxnet.load, jaxnet.load_metadata):
             read = 0
-            with helpers.refused(jaxnet.DamagedFileError, "of another origin"):
+            with helpers.refused(jaxnet.CorruptFileError, "of another origin"):
                 function(path)
             assert 0 < read <= 64
 
@@ -702,7 +702,7 @@ for name in ({str(tmp_path / "fifo")!r}, "/dev/zero", "/dev/null"):
     for read in (jaxnet.load, jaxnet.load_metadata):
         try:
             read(name)
-        except jaxnet.DamagedFileError as error:
+        except jaxnet.CorruptFileError as error:
             print(str(error).endswith("which is not a file"))
 """
     assert helpers.run_plainly(script).split() == ["True"] * 6
@@ -714,5 +714,5 @@ for name in ({str(tmp_path / "fifo")!r}, "/dev/zero", "/dev/null"):
     jaxnet.save(path, 1.5)
     assert jaxnet.load(tmp_path / "link") == 1.5
     path.write_bytes(b"")
-    with helpers.refused(jaxnet.DamagedFileError, "cut off"):
+    with helpers.refused(jaxnet.CorruptFileError, "cut off"):
         jaxnet.load(path)

@@ -44,7 +44,7 @@ def test_each_member_is_its_single_run(found):
     single = jax.jit(run)
     for i, rate in ((0, 0.01), (1, 0.1), (3, 0.2)):
         for j, key in enumerate(KEYS):
-            member = found.member(i, j)
+            member = found.at(i, j)
             assert member.place == (i, j)
             assert member.hyperparameters["rate"] == jnp.float32(rate)
             chex.assert_trees_all_close(member.results, single(key, rate), rtol=1e-5, atol=1e-6)
@@ -75,7 +75,7 @@ def test_each_member_is_its_single_run_in_float64():
         for i, rate in enumerate(rates):
             for j, key in enumerate(KEYS):
                 expected = jax.jit(run)(key, rate)
-                chex.assert_trees_all_close(found.member(i, j).results, expected, rtol=1e-12)
+                chex.assert_trees_all_close(found.at(i, j).results, expected, rtol=1e-12)
 
 
 def test_a_member_that_diverges_is_marked_and_harms_no_other(found):
@@ -130,7 +130,7 @@ def test_cartesian_and_zipped_against_numpy():
     assert grid.results["row"].shape == (2, 5, 2)
     line = jaxnet.sweep(polynomial, {"a": a[:2], "b": b}, zipped=True)
     np.testing.assert_array_equal(line.results["value"], a[:2] * b + b)
-    assert line.member(-1).hyperparameters == {"a": a[1], "b": b[1]}
+    assert line.at(-1).hyperparameters == {"a": a[1], "b": b[1]}
 
 
 def test_values_may_be_arrays():

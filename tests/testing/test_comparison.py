@@ -9,7 +9,7 @@ import optimizer_variants
 import pytest
 
 import jaxnet
-from jaxnet.testing import comparison
+from jaxnet.testing import comparison, problems
 from jaxnet.testing.lockstep import units_apart
 
 SEEDS = range(3)
@@ -34,7 +34,7 @@ def test_no_false_alarm(name, lockstep_only):
     candidate, reference = optimizer_variants.CORRECT[name]
     for seed in SEEDS:
         result = jaxnet.compare_optimizers(
-            candidate, reference, problems=jaxnet.standard_problems(seed), steps=STEPS
+            candidate, reference, problems=problems.standard_problems(seed), steps=STEPS
         )
         assert result.verdict in ("identical", "rounding"), result
         assert (result.first is None) == (result.verdict == "identical")
@@ -45,7 +45,7 @@ def test_no_miss(name, lockstep_only):
     candidate, reference, words = optimizer_variants.WRONG[name]
     for seed in SEEDS:
         result = jaxnet.compare_optimizers(
-            candidate, reference, problems=jaxnet.standard_problems(seed), steps=STEPS
+            candidate, reference, problems=problems.standard_problems(seed), steps=STEPS
         )
         assert result.verdict == "different", result
         assert words in str(result)
@@ -56,7 +56,7 @@ def test_there_are_enough_of_either():
     assert len(optimizer_variants.WRONG) >= 30
 
 
-BOWL = jaxnet.Problem("bowl", np.array([3.0, 4.0]), lambda parameters, step: parameters)
+BOWL = problems.Problem("bowl", np.array([3.0, 4.0]), lambda parameters, step: parameters)
 
 
 def test_free_runs_follow_the_closed_form():
@@ -72,7 +72,7 @@ def test_free_runs_follow_the_closed_form():
 
 
 def test_chaos_floor_is_above_a_right_optimizer_and_below_a_wrong_one():
-    valley = [p for p in jaxnet.standard_problems() if p.name == "rosenbrock"]
+    valley = [p for p in problems.standard_problems() if p.name == "rosenbrock"]
     right, _ = optimizer_variants.CORRECT["PyTorch's order"]
     wrong, _, _ = optimizer_variants.WRONG["betas swapped"]
     for candidate, above in ((right, False), (wrong, True)):
@@ -87,7 +87,7 @@ def test_chaos_floor_is_above_a_right_optimizer_and_below_a_wrong_one():
 def test_first_difference_is_found_where_it_is():
     """One element of one leaf, once."""
     parameters = {"a": np.ones((2, 3)), "b": [np.ones(4), np.ones(())]}
-    problem = jaxnet.Problem("ones", parameters, lambda parameters, step: parameters)
+    problem = problems.Problem("ones", parameters, lambda parameters, step: parameters)
 
     def rule(t, g, p):
         update = -0.1 * g

@@ -8,11 +8,11 @@ import pytest
 import scipy.optimize
 from jax.flatten_util import ravel_pytree
 
-import jaxnet
+from jaxnet.testing import problems
 
 
 def named(seed=0):
-    return {problem.name: problem for problem in jaxnet.standard_problems(seed)}
+    return {problem.name: problem for problem in problems.standard_problems(seed)}
 
 
 def gradients(name, parameters=None, step=0):
@@ -90,4 +90,4 @@ def test_seeds_draw_other_numbers():
 @pytest.mark.parametrize(("seed", "error"), [(-1, ValueError), (0.5, TypeError), (None, TypeError)])
 def test_seed_is_checked(seed, error):
     with helpers.refused(error, "standard_problems: expected"):
-        jaxnet.standard_problems(seed)
+        problems.standard_problems(seed)

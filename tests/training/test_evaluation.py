@@ -22,12 +22,12 @@ def test_evaluate_in_batches_equals_all_at_once(batch_size, weighted):
     weights = jnp.arange(50.0) % 5
     network = jaxnet.mlp([3, 8, 4])
     parameters = network.init(jax.random.key(0))
-    measures = {"cost": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
+    metrics = {"cost": jaxnet.softmax_cross_entropy, "accuracy": jaxnet.accuracy}
     data = (inputs, labels, weights) if weighted else (inputs, labels)
-    batched = jaxnet.evaluate(network, parameters, data, measures, batch_size=batch_size)
+    batched = jaxnet.evaluate(network, parameters, data, metrics, batch_size=batch_size)
     outputs = network.apply(parameters, inputs)
-    for name, measure in measures.items():
-        each = np.asarray(measure(outputs, labels), np.float64)
+    for name, metric in metrics.items():
+        each = np.asarray(metric(outputs, labels), np.float64)
         expected = np.average(each, weights=weights if weighted else None)
         # Sums of 50 positive float32 terms err by at most 50 roundings.
         np.testing.assert_allclose(batched[name], expected, rtol=50 * 2**-24)
@@ -58,9 +58,9 @@ def test_predict_holds_one_batch_of_hidden_units_at_a_time():
 
 def test_evaluate_refuses_labels_out_of_range():
     network = jaxnet.mlp([3, 2])
-    parameters, measures = network.init(jax.random.key(0)), {"accuracy": jaxnet.accuracy}
+    parameters, metrics = network.init(jax.random.key(0)), {"accuracy": jaxnet.accuracy}
     with helpers.refused(ValueError, "evaluate: data: accuracy: expected labels from 0 to 1"):
-        jaxnet.evaluate(network, parameters, (INPUTS, LABELS), measures)
+        jaxnet.evaluate(network, parameters, (INPUTS, LABELS), metrics)
 
 
 @pytest.mark.parametrize("batch_size", [0, -1])

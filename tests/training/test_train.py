@@ -64,10 +64,10 @@ def test_a_step_equals_backpropagation_written_out():
         optimizer = jaxnet.gradient_descent(1.0)
         step = jaxnet.make_step(network, jaxnet.softmax_cross_entropy, optimizer)
         state = jaxnet.TrainState(start, optimizer.init(start), jnp.array(0))
-        state, measures = step(state, (inputs, labels))
+        state, metrics = step(state, (inputs, labels))
         weights, biases = zip(*jax.tree.map(np.asarray, start), strict=True)
         cost, gradients = backpropagate(weights, biases, np.asarray(inputs), np.asarray(labels))
-        np.testing.assert_allclose(measures["cost"], cost, rtol=1e-14)
+        np.testing.assert_allclose(metrics["cost"], cost, rtol=1e-14)
         moved = jax.tree.map(lambda before, after: before - after, start, state.parameters)
         # 50 terms, each rounded to 2**-53, and the subtraction of parameters below 2.
         for ours, theirs in zip(moved, gradients, strict=True):
@@ -305,8 +305,8 @@ def test_noise_differs_from_step_to_step():
     state = jaxnet.initial_state(network, optimizer, key=key())
     costs = []
     for _ in range(3):
-        state, measures = step(state, (jnp.ones((1, 1)), jnp.zeros(1)), key(1))
-        costs.append(float(measures["cost"]))
+        state, metrics = step(state, (jnp.ones((1, 1)), jnp.zeros(1)), key(1))
+        costs.append(float(metrics["cost"]))
     assert len(set(costs)) == 3
 
 

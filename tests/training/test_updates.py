@@ -134,8 +134,8 @@ def test_a_step_equals_optax_s_bit_for_bit(name):
     ours = jax.jit(jaxnet.make_step(NETWORK, LOSS, make()))
     for t in range(4):
         expected, value = theirs(expected, DATA, KEY, jnp.int32(t))
-        state, measures = ours(state, DATA, KEY)
-        np.testing.assert_array_equal(measures["cost"], value)
+        state, metrics = ours(state, DATA, KEY)
+        np.testing.assert_array_equal(metrics["cost"], value)
         chex.assert_trees_all_equal((state.parameters, state.optimizer_state), expected)
 
 
@@ -201,9 +201,9 @@ def test_the_cost_is_that_of_parameters_in_their_own_precision():
     ones = optax.GradientTransformationExtraArgs(lambda _: jnp.ones((), jnp.bfloat16), update)
     state = jaxnet.initial_state(network, ones, key=jax.random.key(0))
     step = jaxnet.make_step(network, LOSS, ones)
-    state, measures = step(state, (INPUTS.astype(jnp.bfloat16), LABELS))
+    state, metrics = step(state, (INPUTS.astype(jnp.bfloat16), LABELS))
     assert state.optimizer_state == 0
-    assert {*dtypes} == {measures["cost"].dtype}
+    assert {*dtypes} == {metrics["cost"].dtype}
 
 
 def hand_written(optimizer, epochs, data, key):
@@ -369,12 +369,12 @@ def test_a_step_that_fails_is_found_under_an_optimizer_that_needs_the_cost():
     options = {"key": KEY, "epochs": 2, "batch_size": None, "progress": False}
     targets = np.zeros((20, 4), np.float32)
     arguments = (network, jaxnet.squared_error, optax.chain(optax.sgd(0.1), plateau()))
-    with pytest.raises(jaxnet.NonFiniteCostError) as caught:
+    with pytest.raises(jaxnet.NonFiniteError) as caught:
         jaxnet.fit(*arguments, (inputs, targets), **options)
     failure = caught.value.failure
     assert failure.step == 0
     assert failure.rows.tolist() == [13]
-    assert failure.origin.quantity == "loss"
+    assert failure.nonfinite.quantity == "loss"
 
 
 def test_comparing_optimizers_that_need_the_cost_is_refused():
