@@ -38,6 +38,7 @@ class GradientDescentState(NamedTuple):
     step: Int[Array, ""]
 
 
+@checks.door
 def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformation:
     """Gradient descent: `updates = -learning_rate * gradients`.
 
@@ -58,26 +59,26 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(jnp.array([1.0])))[0]
     Array([-1.], dtype=float32)
     """
-    learning_rate = _checked_rate("gradient_descent", learning_rate)
+    learning_rate = _checked_rate(learning_rate)
 
     def init(parameters: Parameters) -> GradientDescentState:
-        checks.floats("gradient_descent", "parameters", parameters)
+        checks.floats("parameters", parameters)
         return GradientDescentState(jnp.zeros((), jnp.int32))
 
     def update(
         gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
     ) -> tuple[Parameters, GradientDescentState]:
-        checks.instance("gradient_descent", "state", state, GradientDescentState)
-        checks.floats("gradient_descent", "gradients", gradients)
+        checks.instance("state", state, GradientDescentState)
+        checks.floats("gradients", gradients)
         if parameters is not None:
-            checks.same_tree(
-                "gradient_descent", "gradients", gradients, "the parameters", parameters
-            )
-        rate = _rate("gradient_descent", learning_rate, state.step)
+            checks.same_tree("gradients", gradients, "the parameters", parameters)
+        rate = _rate(learning_rate, state.step)
         updates = _descend(rate, gradients)
         return updates, GradientDescentState(_next(state.step))
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(
+        checks.door(init, "gradient_descent"), checks.door(update, "gradient_descent")
+    )
 
 
 class SgdState(NamedTuple):
@@ -87,6 +88,7 @@ class SgdState(NamedTuple):
     velocity: Parameters
 
 
+@checks.door
 def sgd(
     learning_rate: LearningRate, *, momentum: Number = 0.0, nesterov: bool = False
 ) -> optax.GradientTransformation:
@@ -115,21 +117,21 @@ def sgd(
     >>> optimizer.update(jnp.array([2.0]), state)[0]
     Array([-1.9], dtype=float32)
     """
-    learning_rate = _checked_rate("sgd", learning_rate)
-    checks.number("sgd", "momentum", momentum, 0, 1, below=True)
-    checks.flag("sgd", "nesterov", nesterov)
+    learning_rate = _checked_rate(learning_rate)
+    checks.number("momentum", momentum, 0, 1, below=True)
+    checks.boolean("nesterov", nesterov)
 
     def init(parameters: Parameters) -> SgdState:
-        checks.floats("sgd", "parameters", parameters)
+        checks.floats("parameters", parameters)
         return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
 
     def update(
         gradients: Parameters, state: SgdState, parameters: Parameters | None = None
     ) -> tuple[Parameters, SgdState]:
         del parameters
-        checks.instance("sgd", "state", state, SgdState)
-        checks.same_tree("sgd", "gradients", gradients, "the parameters", state.velocity)
-        rate = _rate("sgd", learning_rate, state.step)
+        checks.instance("state", state, SgdState)
+        checks.same_tree("gradients", gradients, "the parameters", state.velocity)
+        rate = _rate(learning_rate, state.step)
 
         def accumulate(g: Array, velocity: Array) -> Array:
             return g + _cast(momentum, g) * velocity
@@ -138,7 +140,7 @@ def sgd(
         direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
         return _descend(rate, direction), SgdState(_next(state.step), velocity)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(checks.door(init, "sgd"), checks.door(update, "sgd"))
 
 
 class AdamState(NamedTuple):
@@ -149,6 +151,7 @@ class AdamState(NamedTuple):
     v: Parameters
 
 
+@checks.door
 def adam(
     learning_rate: LearningRate,
     *,
@@ -183,6 +186,7 @@ def adam(
     return _adam("adam", learning_rate, b1, b2, eps, eps_root)
 
 
+@checks.door
 def adamw(
     learning_rate: LearningRate,
     *,
@@ -214,7 +218,7 @@ def adamw(
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(parameters), parameters)[0]
     Array([-0.15], dtype=float32)
     """
-    checks.number("adamw", "weight_decay", weight_decay, 0)
+    checks.number("weight_decay", weight_decay, 0)
     return _adam("adamw", learning_rate, b1, b2, eps, eps_root, weight_decay, mask)
 
 
@@ -228,24 +232,24 @@ def _adam(
     weight_decay: Number | None = None,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    learning_rate = _checked_rate(name, learning_rate)
-    checks.number(name, "b1", b1, 0, 1, below=True)
-    checks.number(name, "b2", b2, 0, 1, below=True)
-    checks.number(name, "eps", eps, 0)
-    checks.number(name, "eps_root", eps_root, 0)
+    learning_rate = _checked_rate(learning_rate)
+    checks.number("b1", b1, 0, 1, below=True)
+    checks.number("b2", b2, 0, 1, below=True)
+    checks.number("eps", eps, 0)
+    checks.number("eps_root", eps_root, 0)
 
     def init(parameters: Parameters) -> AdamState:
-        checks.floats(name, "parameters", parameters)
+        checks.floats("parameters", parameters)
         zeros = jnp.zeros((), jnp.int32)
         return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
 
     def update(
         gradients: Parameters, state: AdamState, parameters: Parameters | None = None
     ) -> tuple[Parameters, AdamState]:
-        checks.instance(name, "state", state, AdamState)
-        checks.same_tree(name, "gradients", gradients, "the parameters", state.m)
-        decays = None if weight_decay is None else _decays(name, mask, gradients, parameters)
-        rate = _rate(name, learning_rate, state.step)
+        checks.instance("state", state, AdamState)
+        checks.same_tree("gradients", gradients, "the parameters", state.m)
+        decays = None if weight_decay is None else _decays(mask, gradients, parameters)
+        rate = _rate(learning_rate, state.step)
         t = _next(state.step)
         m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
         v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
@@ -273,32 +277,30 @@ def _adam(
             )
         return _descend(rate, directions), AdamState(t, m, v)
 
-    return optax.GradientTransformation(init, update)
+    return optax.GradientTransformation(checks.door(init, name), checks.door(update, name))
 
 
-def _decays(
-    name: str, mask: Mask, gradients: Parameters, parameters: Parameters | None
-) -> PyTree[bool]:
+def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) -> PyTree[bool]:
     """Whether each parameter decays."""
     if parameters is None:
-        raise ValueError(f"{name}: expected update(gradients, state, parameters). Received: None")
-    checks.same_tree(name, "gradients", gradients, "the parameters", parameters)
+        raise checks.InvalidValue("expected update(gradients, state, parameters). Received: None")
+    checks.same_tree("gradients", gradients, "the parameters", parameters)
     mask = mask(parameters) if callable(mask) else True if mask is None else mask
     for leaf in jax.tree.leaves(mask):
-        checks.flag(name, "each leaf of mask", leaf)
+        checks.boolean("each leaf of mask", leaf)
     try:
         return jax.tree.broadcast(mask, parameters)
     except ValueError:
-        raise ValueError(
-            f"{name}: expected a mask like the parameters, or a prefix of them.\n"
+        raise checks.InvalidValue(
+            f"expected a mask like the parameters, or a prefix of them.\n"
             f"Expected: {checks.outline(parameters)}\nReceived: {checks.shortened(str(mask))}"
         ) from None
 
 
-def _rate(name: str, learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
+def _rate(learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
     """The learning rate of that step."""
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
-    checks.scalar(name, "the learning_rate of a step", rate)
+    checks.scalar("the learning_rate of a step", rate)
     if isinstance(rate, (np.generic, np.ndarray, jax.Array)) and checks.is_integer(rate):
         return jnp.asarray(rate, jnp.float32)  # as -1 is no unsigned integer
     return rate
@@ -309,10 +311,10 @@ def _descend(rate: Number, directions: Parameters) -> Parameters:
     return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
 
 
-def _checked_rate(name: str, learning_rate: LearningRate) -> LearningRate:
+def _checked_rate(learning_rate: LearningRate) -> LearningRate:
     if callable(learning_rate):
         return learning_rate
-    return checks.number(name, "learning_rate", learning_rate, 0)
+    return checks.number("learning_rate", learning_rate, 0)
 
 
 def _cast(hyperparameter: ArrayLike, array: Array) -> Array:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+@checks.door
 def plot_comparison(comparison: Comparison) -> Figure:
     """How far apart two optimizers run on gradients of their own, beside the chaos floor.
 
@@ -36,7 +37,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     """
     from matplotlib.figure import Figure
 
-    checks.instance("plot_comparison", "comparison", comparison, Comparison)
+    checks.instance("comparison", comparison, Comparison)
     problems = comparison.problems
     columns = min(len(problems), 4)
     rows = -(-len(problems) // columns)

@@ -531,17 +531,17 @@ TypeError: sgd: expected a number for the learning_rate of a step. Received: flo
 
 NETWORKS = r"""
 >>> dense(0, 3)
-ValueError: dense: expected inputs of at least 1. Received: 0
+ValueError: dense: expected in_features of at least 1. Received: 0
 >>> dense(3, -2)
-ValueError: dense: expected outputs of at least 1. Received: -2
+ValueError: dense: expected out_features of at least 1. Received: -2
 >>> dense(3.0, 2)
-TypeError: dense: expected an integer for inputs. Received: float 3.0
+TypeError: dense: expected an integer for in_features. Received: float 3.0
 >>> dense(True, 3)
-TypeError: dense: expected an integer for inputs. Received: bool True
+TypeError: dense: expected an integer for in_features. Received: bool True
 >>> dense(np.float32, 3)
-TypeError: dense: expected an integer for inputs. Received: type <class 'numpy.float32'>
+TypeError: dense: expected an integer for in_features. Received: type <class 'numpy.float32'>
 >>> dense(np.timedelta64(2, "s"), 1)
-TypeError: dense: expected an integer for inputs. Received: timedelta64[s][]
+TypeError: dense: expected an integer for in_features. Received: timedelta64[s][]
 >>> LAYER.apply(LAYER_PARAMETERS, MASKED)
 TypeError: dense(3, 2, identity): expected inputs as an array.
 Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has none
@@ -549,9 +549,9 @@ Received: MaskedArray float32[6, 3], which has a mask; array.filled(number) has 
 TypeError: dense(3, 2, identity): expected arrays in parameters.
 Received: MaskedArray float64[3, 2] at '0', which has a mask; array.filled(number) has none
 >>> dense(3, (2, 2))
-TypeError: dense: expected an integer for outputs. Received: tuple (2, 2)
+TypeError: dense: expected an integer for out_features. Received: tuple (2, 2)
 >>> dense(10**30, 2)
-ValueError: dense: expected inputs of at least 1 and at most 2147483647.
+ValueError: dense: expected in_features of at least 1 and at most 2147483647.
 Received: 1000000000000000000000000000000
 >>> dense(3, 2, "relu")
 TypeError: dense: expected a function for activation. Received: str 'relu'
@@ -663,11 +663,11 @@ ValueError: mlp: expected a list of at least two sizes. Received: int 3
 >>> mlp(np.array([3, 4]))
 ValueError: mlp: expected a list of at least two sizes. Received: int64[2]
 >>> mlp([3, 0, 2])
-ValueError: dense: expected outputs of at least 1. Received: 0
+ValueError: dense: expected out_features of at least 1. Received: 0
 >>> mlp([3, [4, 4], 2])
-TypeError: dense: expected an integer for outputs. Received: list [4, 4]
+TypeError: dense: expected an integer for out_features. Received: list [4, 4]
 >>> mlp("3,4")
-TypeError: dense: expected an integer for inputs. Received: str '3'
+TypeError: dense: expected an integer for in_features. Received: str '3'
 >>> mlp([3, 2], activation="relu")
 TypeError: mlp: expected a function for activation. Received: str 'relu'
 >>> mlp([3, 2], output_activation="softmax")
@@ -1301,7 +1301,7 @@ Received: train: expected an integer for batch_size. Received: int32[]
 >>> jaxnet.sweep(lambda size: mlp([3, size, 4]).init(KEY), {"size": [2, 3]})
 TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
 decide a shape or a branch or become a Python number, as 'size' would; sweep one value at a time.
-Received: dense: expected an integer for outputs. Received: int32[]
+Received: dense: expected an integer for out_features. Received: int32[]
 >>> jaxnet.sweep(lambda a: {"a": "done"}, {"a": [1.0]})
 TypeError: sweep: expected arrays in the results of run. Received: str 'done' at 'a'
 >>> jaxnet.sweep(lambda seed: train(key=seed), {"seed": [0, 1]})
@@ -1319,11 +1319,11 @@ ValueError: best: expected a run that was made and is finite. Received: none
 >>> FOUND.best(np.ones((2, 3)), largest="rate")
 TypeError: best: expected True or False for largest. Received: str 'rate'
 >>> FOUND.at(1)
-ValueError: member: expected a place in each of the grid's axes, [2, 3]. Received: tuple (1,)
+ValueError: at: expected a place in each of the grid's axes, [2, 3]. Received: tuple (1,)
 >>> FOUND.at(0, 3)
-ValueError: member: expected place of at least -3 and at most 2. Received: 3
+ValueError: at: expected place of at least -3 and at most 2. Received: 3
 >>> FOUND.at(0, 1.0)
-TypeError: member: expected an integer for place. Received: float 1.0
+TypeError: at: expected an integer for place. Received: float 1.0
 """
 
 COMPARISON = r"""

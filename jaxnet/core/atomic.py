@@ -69,7 +69,7 @@ def opened(path: str | os.PathLike[str], flags: int) -> int:
 def _target(path: str | os.PathLike[str]) -> Path:
     """The file that `path` names, links followed, which can be written."""
     if not isinstance(path, (str, os.PathLike)):
-        raise TypeError(
+        raise checks.InvalidType(
             f"path: expected a string or a pathlib.Path. Received: {checks.describe(path)}"
         )
     target = Path(os.path.realpath(path))

@@ -4,14 +4,68 @@ What is known of an array while it is traced, its shape and dtype, is checked th
 its values is checked where they are at hand, and passed over under `jit`.
 """
 
+import contextlib
+import functools
 import math
 import os
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class InvalidValue(ValueError):
+    """An argument has a wrong value; the message does not say yet which function was called."""
+
+
+class InvalidType(TypeError):
+    """An argument has a wrong type; the message does not say yet which function was called."""
+
+
+def door(
+    function: Callable[Arguments, Result], name: str | None = None
+) -> Callable[Arguments, Result]:
+    """Puts the name of a public function in front of the messages of its checks.
+
+    The checks themselves do not know who calls them. An `InvalidValue` leaves the function as a
+    plain ValueError, an `InvalidType` as a plain TypeError. Other exceptions pass unchanged.
+
+    Args:
+        function: the public function.
+        name: what the messages begin with; the function's name by default.
+
+    >>> @door
+    ... def double(number):
+    ...     return 2 * integer("number", number, 1)
+    >>> double(0)
+    Traceback (most recent call last):
+    ValueError: double: expected number of at least 1. Received: 0
+    """
+    prefix = function.__name__ if name is None else name
+
+    @functools.wraps(function)
+    def entered(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        try:
+            return function(*args, **kwargs)
+        except (InvalidValue, InvalidType) as error:
+            kind = TypeError if isinstance(error, InvalidType) else ValueError
+            raise kind(f"{prefix}: {error}") from error.__cause__
+
+    return entered
+
+
+@contextlib.contextmanager
+def about(subject: str) -> Iterator[None]:
+    """Puts a subject, such as "validation", in front of the messages of the checks in a block."""
+    try:
+        yield
+    except (InvalidValue, InvalidType) as error:
+        raise type(error)(f"{subject}: {error}") from error.__cause__
 
 
 def describe(value: Any) -> str:
@@ -67,23 +121,23 @@ def is_concrete(value: Any) -> bool:
     return not isinstance(value, jax.core.Tracer)
 
 
-def as_array(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
+def as_array(name: str, value: Any) -> jax.Array | np.ndarray:
     """An array, with shape and dtype: lists and numbers become NumPy's, JAX's stay as they are."""
-    _usable(function, f"{name} as an array", value)
+    _usable(f"{name} as an array", value)
     if isinstance(value, jax.Array):
         return value
     try:
         return _native(np.asarray(value))
     except ValueError:
-        raise ValueError(
-            f"{function}: expected {name} as rows of equal length. Received: {describe(value)}"
+        raise InvalidValue(
+            f"expected {name} as rows of equal length. Received: {describe(value)}"
         ) from None
 
 
-def _usable(function: str, expected: str, value: Any) -> None:
+def _usable(expected: str, value: Any) -> None:
     """An array, or a list of them, that NumPy can take and that loses nothing by that."""
     if hint := advice(value):
-        raise TypeError(f"{function}: expected {expected}. Received: {describe(value)}{hint}")
+        raise InvalidType(f"expected {expected}. Received: {describe(value)}{hint}")
 
 
 def _is_native(dtype: np.dtype) -> bool:
@@ -128,23 +182,23 @@ def is_key(value: Any) -> bool:
     return hasattr(value, "dtype") and jnp.issubdtype(value.dtype, jax.dtypes.prng_key)
 
 
-def floating(function: str, name: str, value: Any) -> jax.Array:
+def floating(name: str, value: Any) -> jax.Array:
     """`value` as an array, which must be floating-point."""
-    _usable(function, f"floating-point {name}", value)
+    _usable(f"floating-point {name}", value)
     array = _viewed(value)
     if array is None or not jnp.issubdtype(array.dtype, jnp.floating):
-        raise TypeError(f"{function}: expected floating-point {name}. Received: {describe(value)}")
+        raise InvalidType(f"expected floating-point {name}. Received: {describe(value)}")
     if isinstance(value, float):  # a number stays one, of no type of its own
         return jax.device_put(value)
     return jnp.asarray(placed(array))  # a number that is differentiated is no array before this
 
 
-def numbers(function: str, name: str, value: Any) -> jax.Array | np.ndarray:
+def numbers(name: str, value: Any) -> jax.Array | np.ndarray:
     """`value` as an array of real numbers or booleans, not yet JAX's."""
-    _usable(function, f"numbers for {name}", value)
+    _usable(f"numbers for {name}", value)
     array = _viewed(value)
     if array is None or not is_real(array):
-        raise TypeError(f"{function}: expected numbers for {name}. Received: {describe(value)}")
+        raise InvalidType(f"expected numbers for {name}. Received: {describe(value)}")
     return array
 
 
@@ -161,23 +215,20 @@ def _viewed(value: Any) -> jax.Array | np.ndarray | None:
             return None
 
 
-def like(
-    function: str, name: str, value: Any, reference_name: str, reference: jax.Array
-) -> jax.Array:
+def like(name: str, value: Any, reference_name: str, reference: jax.Array) -> jax.Array:
     """`value` as an array of the shape and dtype of `reference`; only integers are converted."""
-    array = numbers(function, name, value)
-    same_shape(function, name, array, reference_name, reference)
+    array = numbers(name, value)
+    same_shape(name, array, reference_name, reference)
     dtype = jnp.result_type(array)
     if jnp.issubdtype(dtype, jnp.floating) and dtype != reference.dtype:
-        raise TypeError(
-            f"{function}: expected {name} of the same dtype as {reference_name}, "
+        raise InvalidType(
+            f"expected {name} of the same dtype as {reference_name}, "
             f"{reference.dtype}. Received: {dtype}"
         )
     return jnp.asarray(array).astype(reference.dtype)
 
 
 def same_shape(
-    function: str,
     name: str,
     value: jax.Array | np.ndarray,
     reference_name: str,
@@ -185,15 +236,13 @@ def same_shape(
 ) -> None:
     """Two arrays of one shape: nothing is broadcast."""
     if value.shape != reference.shape:
-        raise ValueError(
-            f"{function}: expected {name} of the same shape as {reference_name}, "
+        raise InvalidValue(
+            f"expected {name} of the same shape as {reference_name}, "
             f"{list(reference.shape)}. Received: {list(value.shape)}"
         )
 
 
-def within(
-    function: str, name: str, value: Any, low: float = -math.inf, high: float = math.inf
-) -> None:
+def within(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
     """Finite numbers from `low` to `high`, as far as they are at hand."""
     if not is_concrete(value):
         return
@@ -202,32 +251,31 @@ def within(
     if wrong.any():
         index = tuple(int(i) for i in np.argwhere(wrong)[0])
         place = f" at index {index}" if index else ""
-        raise ValueError(
-            f"{function}: expected finite {name}{_limits(low, high)}. "
-            f"Received: {array[index]}{place}"
+        raise InvalidValue(
+            f"expected finite {name}{_limits(low, high)}. Received: {array[index]}{place}"
         )
 
 
-def pair(function: str, outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
+def pair(outputs: Any, targets: Any) -> tuple[jax.Array, jax.Array]:
     """Outputs and targets as arrays of one shape and dtype, with a batch axis."""
-    outputs = floating(function, "outputs", outputs)
+    outputs = floating("outputs", outputs)
     if outputs.ndim == 0:
-        raise ValueError(f"{function}: expected outputs with a batch axis. Received: a scalar")
-    return outputs, like(function, "targets", targets, "outputs", outputs)
+        raise InvalidValue("expected outputs with a batch axis. Received: a scalar")
+    return outputs, like("targets", targets, "outputs", outputs)
 
 
-def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
+def labels(targets: Any, outputs: jax.Array) -> jax.Array:
     """Integer targets, one for each row of `outputs [*batch, classes]`, within 0 to classes - 1.
 
     They come back in a dtype that can hold the number of any class.
     """
     classes, received = outputs.shape[-1], targets
-    targets = as_array(function, "targets", targets)
+    targets = as_array("targets", targets)
     if not is_integer(targets):
-        raise TypeError(f"{function}: expected integer labels. Received: {as_given(received)}")
+        raise InvalidType(f"expected integer labels. Received: {as_given(received)}")
     if targets.shape != outputs.shape[:-1]:
-        raise ValueError(
-            f"{function}: expected labels of shape {list(outputs.shape[:-1])} for outputs of shape "
+        raise InvalidValue(
+            f"expected labels of shape {list(outputs.shape[:-1])} for outputs of shape "
             f"{list(outputs.shape)}. Received: {list(targets.shape)}"
         )
     if is_concrete(targets):
@@ -235,8 +283,8 @@ def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
         wrong = (values < 0) | (values >= classes)
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(
-                f"{function}: expected labels from 0 to {classes - 1}, as there are {classes} "
+            raise InvalidValue(
+                f"expected labels from 0 to {classes - 1}, as there are {classes} "
                 f"outputs. Received: {values[index]} at index {index}"
             )
     labels = jnp.asarray(targets)
@@ -244,7 +292,6 @@ def labels(function: str, targets: Any, outputs: jax.Array) -> jax.Array:
 
 
 def number(
-    function: str,
     name: str,
     value: Any,
     low: float = -math.inf,
@@ -256,7 +303,7 @@ def number(
 
     NumPy's numbers, and Python's, which may be too large an integer, become Python's floats.
     """
-    scalar(function, name, value)
+    scalar(name, value)
     if not is_concrete(value):
         return value
     try:
@@ -266,9 +313,7 @@ def number(
     fits = low <= size < high if below else low <= size <= high
     if not fits or not math.isfinite(size):
         limits = _limits(low, high, "below" if below else "at most")
-        raise ValueError(
-            f"{function}: expected a finite {name}{limits}. Received: {shortened(str(value))}"
-        )
+        raise InvalidValue(f"expected a finite {name}{limits}. Received: {shortened(str(value))}")
     return value if isinstance(value, jax.Array) else size
 
 
@@ -278,67 +323,60 @@ def _limits(low: float, high: float, up_to: str = "at most") -> str:
     return f" of {' and '.join(ends)}" if ends else ""
 
 
-def scalar(function: str, name: str, value: Any) -> None:
+def scalar(name: str, value: Any) -> None:
     """A single real number."""
     real = isinstance(value, (int, float)) and not isinstance(value, bool)
     if isinstance(value, (np.generic, np.ndarray, jax.Array)) and value.ndim == 0:
         real = is_real(value) and value.dtype != bool
     hint = advice(value)
     if not real or hint:
-        raise TypeError(
-            f"{function}: expected a number for {name}. Received: {describe(value)}{hint}"
-        )
+        raise InvalidType(f"expected a number for {name}. Received: {describe(value)}{hint}")
 
 
-def whole_number(function: str, name: str, value: Any, low: int, high: int | None = None) -> int:
+def integer(name: str, value: Any, low: int, high: int | None = None) -> int:
     """A Python or NumPy integer from `low` to `high`, as Python's, which does not overflow."""
     is_numpy = isinstance(value, np.integer) and is_integer(value)
     if isinstance(value, bool) or not (isinstance(value, int) or is_numpy):
-        raise TypeError(f"{function}: expected an integer for {name}. Received: {describe(value)}")
+        raise InvalidType(f"expected an integer for {name}. Received: {describe(value)}")
     value = int(value)
     if value < low or (high is not None and value > high):
         end = "" if high is None or value < low else f" and at most {high}"
-        raise ValueError(
-            f"{function}: expected {name} of at least {low}{end}. Received: {shortened(str(value))}"
+        raise InvalidValue(
+            f"expected {name} of at least {low}{end}. Received: {shortened(str(value))}"
         )
     return value
 
 
-def counter(function: str, name: str, value: Any) -> None:
+def counter(name: str, value: Any) -> None:
     """An integer of 32 or 64 bits that counts, Python's, NumPy's or JAX's, at least 0."""
     if isinstance(value, (np.generic, np.ndarray, jax.Array)):
         if value.shape != () or not is_integer(value) or value.dtype.itemsize < 4:
-            raise TypeError(
-                f"{function}: expected an integer of 32 or 64 bits for {name}. "
-                f"Received: {describe(value)}"
+            raise InvalidType(
+                f"expected an integer of 32 or 64 bits for {name}. Received: {describe(value)}"
             )
         value = int(value) if is_concrete(value) else 0
-    whole_number(function, name, value, 0)
+    integer(name, value, 0)
 
 
-def flag(function: str, name: str, value: Any) -> None:
+def boolean(name: str, value: Any) -> None:
     """True or False, not anything that Python would take for one of them, such as "no"."""
     if not isinstance(value, (bool, np.bool_)):
-        raise TypeError(
-            f"{function}: expected True or False for {name}. Received: {describe(value)}"
-        )
+        raise InvalidType(f"expected True or False for {name}. Received: {describe(value)}")
 
 
-def routine(function: str, name: str, value: Any) -> None:
+def function(name: str, value: Any) -> None:
     """A function, or anything else that can be called."""
     if not callable(value):
-        raise TypeError(f"{function}: expected a function for {name}. Received: {describe(value)}")
+        raise InvalidType(f"expected a function for {name}. Received: {describe(value)}")
 
 
-def instance(function: str, name: str, value: Any, kind: type) -> None:
+def instance(name: str, value: Any, kind: type) -> None:
     """An object of that type."""
     if not isinstance(value, kind):
-        raise TypeError(
-            f"{function}: expected {name} of type {kind.__name__}. Received: {describe(value)}"
-        )
+        raise InvalidType(f"expected {name} of type {kind.__name__}. Received: {describe(value)}")
 
 
-def optimizer(function: str, name: str, value: Any) -> None:
+def optimizer(name: str, value: Any) -> None:
     """An object with the functions `init` and `update`."""
     if all(callable(getattr(value, part, None)) for part in ("init", "update")):
         return
@@ -347,27 +385,25 @@ def optimizer(function: str, name: str, value: Any) -> None:
         wrong += ", which is to be called first, with its learning rate"
     if hasattr(value, "step") or hasattr(value, "apply_gradients"):
         wrong += ", which keeps its state to itself"
-    raise TypeError(
-        f"{function}: expected the {name} as a pair of pure functions (init, update), such as "
+    raise InvalidType(
+        f"expected the {name} as a pair of pure functions (init, update), such as "
         f"an optax GradientTransformation. Received: {wrong}"
     )
 
 
-def path(function: str, name: str, value: Any) -> None:
+def path(name: str, value: Any) -> None:
     """Where a file or a folder is; a number would be that of an open file."""
     if not isinstance(value, (str, os.PathLike)):
-        raise TypeError(
-            f"{function}: expected {name} as a string or a pathlib.Path. "
-            f"Received: {describe(value)}"
+        raise InvalidType(
+            f"expected {name} as a string or a pathlib.Path. Received: {describe(value)}"
         )
 
 
-def key(function: str, value: Any) -> None:
+def key(value: Any) -> None:
     """A single typed key, as made by `jax.random.key`."""
     if not isinstance(value, jax.Array) or not is_key(value) or value.ndim != 0:
-        raise TypeError(
-            f"{function}: expected one key made by jax.random.key(seed). "
-            f"Received: {describe(value)}"
+        raise InvalidType(
+            f"expected one key made by jax.random.key(seed). Received: {describe(value)}"
         )
 
 
@@ -386,27 +422,26 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     return {jax.tree_util.keystr(p): leaf for p, leaf in leaves}
 
 
-def arrays(function: str, name: str, tree: Any) -> None:
+def arrays(name: str, tree: Any) -> None:
     """A tree of nothing but arrays that JAX can take, and numbers."""
-    _every_leaf(function, f"arrays in {name}", tree, _is_array)
+    _every_leaf(f"arrays in {name}", tree, _is_array)
 
 
-def _shapes(function: str, name: str, tree: Any) -> None:
+def _shapes(name: str, tree: Any) -> None:
     """The same, or shapes that stand for arrays."""
-    _every_leaf(function, f"arrays in {name}", tree, _is_shape)
+    _every_leaf(f"arrays in {name}", tree, _is_shape)
 
 
-def floats(function: str, name: str, tree: Any) -> None:
+def floats(name: str, tree: Any) -> None:
     """A tree of nothing but floating-point numbers."""
     _every_leaf(
-        function,
         f"floating-point {name}",
         tree,
         lambda leaf: _is_shape(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.floating),
     )
 
 
-def _every_leaf(function: str, expected: str, tree: Any, fits: Callable[[Any], bool]) -> None:
+def _every_leaf(expected: str, tree: Any, fits: Callable[[Any], bool]) -> None:
     if all(map(fits, jax.tree.leaves(tree))):
         return
     path, leaf = next((p, leaf) for p, leaf in named_leaves(tree).items() if not fits(leaf))
@@ -414,7 +449,7 @@ def _every_leaf(function: str, expected: str, tree: Any, fits: Callable[[Any], b
     hint = advice(leaf)
     if not hint and isinstance(leaf, (np.ndarray, np.generic)) and not _is_native(leaf.dtype):
         hint = ", which JAX cannot hold; convert it with .astype, to np.float32 for instance"
-    raise TypeError(f"{function}: expected {expected}. Received: {describe(leaf)}{place}{hint}")
+    raise InvalidType(f"expected {expected}. Received: {describe(leaf)}{place}{hint}")
 
 
 def _is_array(leaf: Any) -> bool:
@@ -428,17 +463,17 @@ def _is_shape(leaf: Any) -> bool:
     return isinstance(leaf, jax.ShapeDtypeStruct) or _is_array(leaf)
 
 
-def same_tree(function: str, name: str, tree: Any, reference_name: str, reference: Any) -> None:
+def same_tree(name: str, tree: Any, reference_name: str, reference: Any) -> None:
     """Two trees of arrays of the same structure, shapes and dtypes."""
-    _shapes(function, name, tree)
+    _shapes(name, tree)
     if types(tree) == types(reference):
         return
     outlines = [
         {path: outline(leaf) for path, leaf in named_leaves(t).items()} for t in (tree, reference)
     ]
     difference = _first_difference(*outlines) or "the containers differ"
-    raise ValueError(
-        f"{function}: expected {name} that match {reference_name}, but {difference}.\n"
+    raise InvalidValue(
+        f"expected {name} that match {reference_name}, but {difference}.\n"
         f"Expected: {outline(reference)}\nReceived: {outline(tree)}"
     )
 

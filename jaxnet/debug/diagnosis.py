@@ -90,6 +90,7 @@ class Diagnosis(NamedTuple):
         return "\n".join([f"cost {self.cost:.4g}", "", table([titles, *rows]), "", *findings])
 
 
+@checks.door
 def diagnose(
     network: Network,
     loss: Loss,
@@ -128,11 +129,11 @@ def diagnose(
     layer 0 dense(1, 4, relu): 2 of 4 units are dead, 0 for every example and without ...
     """
     if optimizer is None and optimizer_state is not None:
-        raise ValueError("diagnose: expected an optimizer with optimizer_state. Received: None")
+        raise checks.InvalidValue("expected an optimizer with optimizer_state. Received: None")
     rule = optax.identity() if optimizer is None else optimizer
-    check_arguments("diagnose", network, rule)
-    checks.arrays("diagnose", "parameters", parameters)
-    batch = check_step("diagnose", network, loss, parameters, batch, key)
+    check_arguments(network, rule)
+    checks.arrays("parameters", parameters)
+    batch = check_step(network, loss, parameters, batch, key)
     kept = rule.init(parameters) if optimizer_state is None else optimizer_state
     state = TrainState(parameters, kept, jnp.zeros((), jnp.int32))
     plan = network, loss, rule

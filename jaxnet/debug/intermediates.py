@@ -56,6 +56,7 @@ class Summary(NamedTuple):
         return table([titles, *rows])
 
 
+@checks.door
 def summary(network: Network, inputs: Any = None) -> Summary:
     """Counts the parameters, bytes and floating-point operations of every layer.
 
@@ -85,7 +86,7 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     1 dense(16, 3, identity)      [3]          51    204             99             195
     total                         [3]         227    908            435             531
     """
-    check_network("summary", network)
+    check_network(network)
     example = _example(network, inputs)
     parameters = programs.shapes(network.init, jax.random.key(0))
 
@@ -108,6 +109,7 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     return Summary(tuple(rows), total)
 
 
+@checks.door
 def intermediates(
     network: Network, parameters: PyTree, inputs: Array, *, key: Key[Array, ""] | None = None
 ) -> dict[str, Array]:
@@ -130,8 +132,8 @@ def intermediates(
     1 dense(3, 1, identity)/weighted sums (5, 1)
     1 dense(3, 1, identity)/activations (5, 1)
     """
-    check_network("intermediates", network)
-    checks.arrays("intermediates", "parameters", parameters)
+    check_network(network)
+    checks.arrays("parameters", parameters)
     values = OrderedDict()  # which keeps its order also when it comes out of jit
     for visit in visits(network, parameters, inputs, key=key):
         prefix = visit.name and f"{visit.name}/"
@@ -208,18 +210,17 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 def _example(network: Network, inputs: Any) -> Shape:
     """The shape and dtype of a batch of one."""
     if inputs is None and network.in_features is None:
-        raise ValueError(
-            "summary: expected one example as inputs, as the network does not say how many "
+        raise checks.InvalidValue(
+            "expected one example as inputs, as the network does not say how many "
             f"features it takes: {network.name}. Received: None"
         )
     if inputs is None:
         return Shape((1, network.in_features), jnp.float32)
     if not isinstance(inputs, Shape):
-        inputs = as_array("summary", "inputs", inputs)
+        inputs = as_array("inputs", inputs)
     if inputs.ndim == 0:
-        raise ValueError(
-            "summary: expected one example, [features], as inputs. "
-            f"Received: {checks.describe(inputs)}"
+        raise checks.InvalidValue(
+            f"expected one example, [features], as inputs. Received: {checks.describe(inputs)}"
         )
     return Shape((1, *inputs.shape), inputs.dtype)
 

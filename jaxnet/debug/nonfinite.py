@@ -50,6 +50,7 @@ class NonFinite(NamedTuple):
         return f"{self.quantity}{place}: {self.value}{rows}; {self.cause}"
 
 
+@checks.door
 def find_nonfinite(
     network: Network,
     loss: Loss,
@@ -81,16 +82,15 @@ def find_nonfinite(
     >>> print(find_nonfinite(network, squared_error, optimizer, state, batch))
     inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
-    check_arguments("find_nonfinite", network, optimizer)
-    check_state("find_nonfinite", state)
-    batch = check_step("find_nonfinite", network, loss, state.parameters, batch, key)
+    check_arguments(network, optimizer)
+    check_state(state)
+    batch = check_step(network, loss, state.parameters, batch, key)
     plan = network, loss, optimizer
     step = watched_step(plan, state, batch, key)
     return origin_of(plan, state, batch, key, places_of(network, state, batch, step))
 
 
 def check_step(
-    function: str,
     network: Network,
     loss: Loss,
     parameters: PyTree,
@@ -98,11 +98,11 @@ def check_step(
     key: Key[Array, ""] | None,
 ) -> Data:
     """The batch as arrays; what does not fit the network, the loss or the rest is refused."""
-    checks.routine(function, "loss", loss)
-    given, batch = batch, check_data(function, "batch", batch)
+    checks.function("loss", loss)
+    given, batch = batch, check_data("batch", batch)
     if key is not None:
-        checks.key(function, key)
-    check_measures(function, "batch", network, {"cost": loss}, batch, parameters, given)
+        checks.key(key)
+    check_measures("batch", network, {"cost": loss}, batch, parameters, given)
     return batch
 
 

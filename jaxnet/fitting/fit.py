@@ -81,6 +81,7 @@ class NonFiniteError(FloatingPointError):
         return type(self), (str(self), self.result, self.epoch, self.failure), vars(self)
 
 
+@checks.door
 def fit(
     network: Network,
     loss: Loss,
@@ -156,29 +157,29 @@ def fit(
     >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
     ('finished', True)
     """
-    check_arguments("fit", network, optimizer, state)
-    checks.key("fit", key)
+    check_arguments(network, optimizer, state)
+    checks.key(key)
     if not all(map(checks.is_concrete, jax.tree.leaves((key, state)))):
-        raise TypeError(
-            "fit: expected key and state with values. Received: traced arrays; use train"
+        raise checks.InvalidType(
+            "expected key and state with values. Received: traced arrays; use train"
         )
-    checks.whole_number("fit", "epochs", epochs, 1)
-    given, data = (data, validation), check_data("fit", "data", data)
-    check_values("fit", "data", data, given[0])
-    epochs, batch_size = check_steps("fit", epochs, batch_size, data)
-    checks.flag("fit", "progress", progress)
+    checks.integer("epochs", epochs, 1)
+    given, data = (data, validation), check_data("data", data)
+    check_values("data", data, given[0])
+    epochs, batch_size = check_steps(epochs, batch_size, data)
+    checks.boolean("progress", progress)
     if on_epoch is not None:
-        checks.routine("fit", "on_epoch", on_epoch)
+        checks.function("on_epoch", on_epoch)
     if patience is not None:
-        patience = checks.whole_number("fit", "patience", patience, 1)
+        patience = checks.integer("patience", patience, 1)
         if validation is None:
-            raise ValueError("fit: expected validation data with patience. Received: None")
+            raise checks.InvalidValue("expected validation data with patience. Received: None")
     if validation is not None:
-        validation = check_data("fit", "validation", validation)
-        check_values("fit", "validation", validation, given[1])
+        validation = check_data("validation", validation)
+        check_values("validation", validation, given[1])
     if checkpoint is not None:
-        checks.path("fit", "checkpoint", checkpoint)
-    keep = checks.whole_number("fit", "keep", keep, 1)
+        checks.path("checkpoint", checkpoint)
+    keep = checks.integer("keep", keep, 1)
     save_every = _checked_interval(save_every)
     data = with_relative_weights(data)
     validation = None if validation is None else with_relative_weights(validation)
@@ -213,7 +214,7 @@ def fit(
         examples = len(data.inputs)
         result = _drive(plan, begin, compile_advance, find, examples, folder, on_epoch, progress)
     if folder and folder.failure:
-        message = f"fit: the run could not be saved to its end: {folder.failure}"
+        message = f"the run could not be saved to its end: {folder.failure}"
         warn(CheckpointWarning(message, result), stacklevel=2)
     return result
 
@@ -373,8 +374,8 @@ def _like(plan: Plan, run: Run, epoch: int) -> tuple[TrainState, History]:
 def _resumed(plan: Plan, start: Run, saved: Saved) -> Run:
     """The run that was saved, in arrays like those of a start and where they are."""
     if saved.epoch > plan.epochs:
-        raise ValueError(
-            f"fit: expected epochs of at least {saved.epoch}, which the run in checkpoint has "
+        raise checks.InvalidValue(
+            f"expected epochs of at least {saved.epoch}, which the run in checkpoint has "
             f"behind it. Received: {plan.epochs}"
         )
     rows = np.stack([saved.history[name] for name in plan.names()], axis=1)
@@ -394,11 +395,11 @@ def _as_weak_as(leaf: Array, start: Array) -> Array:
 def _checked_interval(save_every: Every) -> Every:
     if not isinstance(save_every, datetime.timedelta):
         if isinstance(save_every, (float, np.timedelta64)):
-            raise TypeError(
-                "fit: expected save_every as a number of epochs or a datetime.timedelta. "
+            raise checks.InvalidType(
+                "expected save_every as a number of epochs or a datetime.timedelta. "
                 f"Received: {checks.describe(save_every)}"
             )
-        return checks.whole_number("fit", "save_every", save_every, 1)
+        return checks.integer("save_every", save_every, 1)
     if save_every < datetime.timedelta(0):
-        raise ValueError(f"fit: expected save_every not below 0. Received: {save_every}")
+        raise checks.InvalidValue(f"expected save_every not below 0. Received: {save_every}")
     return save_every

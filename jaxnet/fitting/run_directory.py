@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxnet.core import checks
 from jaxnet.core.atomic import opened
 from jaxnet.core.console import tell, warn
 from jaxnet.fitting.run_identity import Identity, differ, environment_changed
@@ -132,8 +133,8 @@ class RunFolder:
                 warn(f"fit: {error}; going on from the one before", stacklevel=4)
                 continue
             if not metadata.keys() >= {"run", "epoch", "stopped"}:
-                raise ValueError(
-                    "fit: expected checkpoint to be an empty folder or one of this very run. "
+                raise checks.InvalidValue(
+                    "expected checkpoint to be an empty folder or one of this very run. "
                     f"Received: {file}, which is no checkpoint of a run"
                 )
             self._compare(metadata)
@@ -217,8 +218,8 @@ class RunFolder:
         if changed := environment_changed(before, now):
             warn(f"fit: resuming, though {changed}: the bits may differ", stacklevel=5)
         if found := differ(before, now):
-            raise ValueError(
-                f"fit: expected checkpoint to be an empty folder or one of this very run. "
+            raise checks.InvalidValue(
+                f"expected checkpoint to be an empty folder or one of this very run. "
                 f"Received: {self.path}, in which there is another run: {found}"
             )
 

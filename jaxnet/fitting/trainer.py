@@ -90,8 +90,8 @@ def check(
     call = identity, programs.settings(), checks.types((data, validation, state)), values
     if identity is None or call not in _passed:
         network, loss, optimizer, _, metrics, *_ = plan
-        measures = named_measures("fit", loss, metrics)
-        check_run("fit", network, measures, optimizer, data, validation, key, state, given)
+        measures = named_measures(loss, metrics)
+        check_run(network, measures, optimizer, data, validation, key, state, given)
         if len(_passed) >= _REMEMBERED:
             _passed.clear()
         _passed.add(call)
@@ -192,7 +192,7 @@ def _sample(
     batch, noise_key = _first_batch(plan, data, key)
     state, measures = make_step(network, loss, optimizer, metrics)(begun, batch, noise_key)
     if validation is not None:
-        named = named_measures("fit", loss, metrics)
+        named = named_measures(loss, metrics)
         held_out = means_over(network, named, EXAMPLES_AT_A_TIME, state.parameters, validation)
         measures |= {f"validation_{name}": value for name, value in held_out.items()}
     return state, [measures[name] for name in plan.names()]

@@ -19,6 +19,7 @@ from jaxnet.nn.network import DenseParameters, LayerNormParameters, Network, che
 from jaxnet.training.data import as_array
 
 
+@checks.door
 def export(
     network: Network, parameters: PyTree, path: str | os.PathLike[str], *, example: Any = None
 ) -> None:
@@ -60,9 +61,9 @@ def export(
     ...     jax.export.deserialize(path.read_bytes()).call(jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
-    check_network("export", network)
-    checks.arrays("export", "parameters", parameters)
-    checks.path("export", "path", path)
+    check_network(network)
+    checks.arrays("parameters", parameters)
+    checks.path("path", path)
     inputs = _inputs(network, example)
     _check_fit(network, parameters, inputs)
     values = jax.device_get(parameters)  # one copy, on whichever devices the parameters are
@@ -80,14 +81,14 @@ def export(
 def _inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
     """A batch of inputs, of any size."""
     if example is None and network.in_features is None:
-        raise ValueError(
-            f"export: expected an example of the inputs, such as example=inputs[0], as "
+        raise checks.InvalidValue(
+            f"expected an example of the inputs, such as example=inputs[0], as "
             f"{network.name} does not know its number of features. Received: none"
         )
     if example is None:
         example = jax.ShapeDtypeStruct((network.in_features,), jnp.float32)
     elif not isinstance(example, jax.ShapeDtypeStruct):
-        example = as_array("export", "the example", example)
+        example = as_array("the example", example)
     (batch,) = jax.export.symbolic_shape("batch")
     return jax.ShapeDtypeStruct((batch, *example.shape), example.dtype)
 
@@ -98,8 +99,8 @@ def _check_fit(network: Network, parameters: PyTree, inputs: jax.ShapeDtypeStruc
         programs.shapes(network.apply, parameters, inputs)
     except Exception as error:
         own = programs.shapes(network.init, jax.random.key(0))
-        checks.same_tree("export", "parameters", parameters, "the network's", own)
-        raise ValueError(f"export: {error}") from error
+        checks.same_tree("parameters", parameters, "the network's", own)
+        raise checks.InvalidValue(str(error)) from error
 
 
 def _check_finite(parameters: PyTree) -> None:
@@ -107,12 +108,13 @@ def _check_finite(parameters: PyTree) -> None:
         wrong = ~np.isfinite(values)
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
-            raise ValueError(
-                f"export: expected finite parameters. "
+            raise checks.InvalidValue(
+                f"expected finite parameters. "
                 f"Received: {np.asarray(values)[index]} in {name!r} at index {index}"
             )
 
 
+@checks.door
 def to_pytorch(parameters: PyTree, *, names: Sequence[str] | None = None) -> dict[str, np.ndarray]:
     """Parameters as PyTorch keeps those of a `torch.nn.Sequential` of `Linear` and `LayerNorm`.
 
@@ -145,11 +147,12 @@ def to_pytorch(parameters: PyTree, *, names: Sequence[str] | None = None) -> dic
     {'head.weight': array([[1., 1., 1.], [1., 1., 1.]], dtype=float32),
      'head.bias': array([0., 0.], dtype=float32)}
     """
-    checks.arrays("to_pytorch", "parameters", parameters)
-    entries = _entries("to_pytorch", parameters, names)
+    checks.arrays("parameters", parameters)
+    entries = _entries(parameters, names)
     return {name: np.array(np.asarray(leaf).T, order="C") for name, leaf in entries.items()}
 
 
+@checks.door
 def from_pytorch(
     state_dict: Mapping[str, Any], like: PyTree, *, names: Sequence[str] | None = None
 ) -> PyTree:
@@ -179,16 +182,16 @@ def from_pytorch(
     (3, 2)
     """
     if not isinstance(state_dict, Mapping):
-        raise TypeError(
-            f"from_pytorch: expected a state dict, such as model.state_dict(). "
+        raise checks.InvalidType(
+            f"expected a state dict, such as model.state_dict(). "
             f"Received: {checks.describe(state_dict)}"
         )
-    expected = _entries("from_pytorch", like, names)
+    expected = _entries(like, names)
     missing = [name for name in expected if name not in state_dict]
     unexpected = [name for name in state_dict if name not in expected]
     if missing or unexpected:
-        raise ValueError(
-            f"from_pytorch: expected the entries {[*expected]}. Received: {[*state_dict]}, "
+        raise checks.InvalidValue(
+            f"expected the entries {[*expected]}. Received: {[*state_dict]}, "
             f"of which are missing: {missing}, not expected: {unexpected}"
         )
     for name, leaf in expected.items():
@@ -196,9 +199,7 @@ def from_pytorch(
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
             hint = checks.advice(state_dict[name])
-            raise ValueError(
-                f"from_pytorch: expected {name!r} of {form}. Received: {received}{hint}"
-            )
+            raise checks.InvalidValue(f"expected {name!r} of {form}. Received: {received}{hint}")
     leaves = [
         jnp.array(_as_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
         for name, leaf in expected.items()
@@ -209,22 +210,22 @@ def from_pytorch(
 _AXES = {DenseParameters: [2, 1], LayerNormParameters: [1, 1]}
 
 
-def _entries(function: str, parameters: PyTree, names: Sequence[str] | None) -> dict[str, Any]:
+def _entries(parameters: PyTree, names: Sequence[str] | None) -> dict[str, Any]:
     """The leaves, in their order, by PyTorch's names."""
     parts = parameters if isinstance(parameters, (tuple, list)) else (parameters,)
     layers = [(i, part) for i, part in enumerate(parts) if jax.tree.leaves(part)]
     for i, layer in layers:
         shapes = [list(jnp.shape(leaf)) for leaf in jax.tree.leaves(layer)]
         if _AXES.get(type(layer)) != [len(shape) for shape in shapes]:
-            raise TypeError(
-                f"{function}: expected the parameters of a dense layer or a layer_norm for every "
+            raise checks.InvalidType(
+                f"expected the parameters of a dense layer or a layer_norm for every "
                 f"layer that has any. Received: {type(layer).__name__} with shapes {shapes} for "
                 f"layer {i}"
             )
     names = [str(2 * i) for i in range(len(layers))] if names is None else names
     if len(names) != len(layers) or len({*names}) != len(layers):
-        raise ValueError(
-            f"{function}: expected {len(layers)} different names, one for each layer that has "
+        raise checks.InvalidValue(
+            f"expected {len(layers)} different names, one for each layer that has "
             f"parameters. Received: {names!r}"
         )
     return {
@@ -239,4 +240,4 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.asarray(checks.as_array("from_pytorch", repr(name), value))
+    return np.asarray(checks.as_array(repr(name), value))

@@ -65,6 +65,7 @@ class CorruptFileError(ValueError):
     """
 
 
+@checks.door
 def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = None) -> None:
     """Writes a tree to a file, from which `load` gives the same bits.
 
@@ -94,17 +95,17 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
     {'0': {'weights': Array([[1., 0.],
            [0., 1.]], dtype=float32)}, '1': 0.5}
     """
-    checks.path("save", "path", path)
+    checks.path("path", path)
     if not isinstance(metadata, (Mapping, type(None))):
-        raise TypeError(
-            f"save: expected metadata as names and values. Received: {checks.describe(metadata)}"
+        raise checks.InvalidType(
+            f"expected metadata as names and values. Received: {checks.describe(metadata)}"
         )
     leaves = checks.named_leaves(tree)
     arrays = {name: _as_numpy(name, leaf) for name, leaf in leaves.items()}
     outline = _outline(tree)
     if len(_leaf_outlines(outline)) < len(jax.tree.leaves(tree)) or "__metadata__" in leaves:
-        raise ValueError(
-            "save: expected leaves whose paths, joined by '/', are all different and not "
+        raise checks.InvalidValue(
+            "expected leaves whose paths, joined by '/', are all different and not "
             f"'__metadata__'. Received: {', '.join(map(repr, leaves))}"
         )
     _check_names(leaves, metadata)
@@ -118,7 +119,9 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
             }
         )
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"save: expected metadata that JSON can hold. Received: {error}") from None
+        raise checks.InvalidType(
+            f"expected metadata that JSON can hold. Received: {error}"
+        ) from None
     contents = memoryview(safetensors.numpy.save(arrays, {"jaxnet": text}))
     checksum = hashlib.sha256(contents).hexdigest().encode()
     start = 8 + len(_BEFORE_CHECKSUM)
@@ -127,6 +130,7 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
             file.write(part)
 
 
+@checks.door
 def load(path: PathLike, like: PyTree = None) -> PyTree:
     """Reads a tree from a file that `save` wrote.
 
@@ -144,12 +148,12 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
             JAX arrays, while JAX is set to 32 bits: nothing is rounded silently.
         OSError: the file cannot be read.
     """
-    arrays, found, _ = _read("load", path)
+    arrays, found, _ = _read(path)
     if like is None:
         return _as_dicts(found, arrays)
     if difference := _first_difference(found, _outline(like)):
-        raise ValueError(
-            f"load: expected a tree like the one given. Received: {os.fspath(path)}, {difference}"
+        raise checks.InvalidValue(
+            f"expected a tree like the one given. Received: {os.fspath(path)}, {difference}"
         )
     outlines = _leaf_outlines(found)
     leaves = [
@@ -159,6 +163,7 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
 
+@checks.door
 def load_metadata(path: PathLike) -> dict[str, Any]:
     """What `save` was given as metadata; the whole file is checked.
 
@@ -166,7 +171,7 @@ def load_metadata(path: PathLike) -> dict[str, Any]:
         CorruptFileError: what is there is not a file that `save` wrote, or not a file.
         OSError: the file cannot be read.
     """
-    return _read("load_metadata", path).metadata
+    return _read(path).metadata
 
 
 def _check_names(leaves: Mapping[str, Any], metadata: Any) -> None:
@@ -175,14 +180,14 @@ def _check_names(leaves: Mapping[str, Any], metadata: Any) -> None:
         try:
             name.encode()
         except UnicodeEncodeError:
-            raise ValueError(
-                f"save: expected names that UTF-8 can hold. Received: {name!r}"
+            raise checks.InvalidValue(
+                f"expected names that UTF-8 can hold. Received: {name!r}"
             ) from None
     if isinstance(metadata, Mapping):
         for name, value in metadata.items():
             if not isinstance(name, str):
-                raise TypeError(
-                    "save: expected metadata whose names are strings, as they are in JSON. "
+                raise checks.InvalidType(
+                    "expected metadata whose names are strings, as they are in JSON. "
                     f"Received: {checks.describe(name)}"
                 )
             _check_names({}, value)
@@ -291,16 +296,16 @@ def _as_numpy(name: str, leaf: Any) -> np.ndarray:
     kind = _kind(leaf)
     hint = checks.advice(leaf)
     if kind is None or not checks.is_concrete(leaf) or hint:
-        raise TypeError(
-            "save: expected arrays with values, keys or numbers. "
+        raise checks.InvalidType(
+            "expected arrays with values, keys or numbers. "
             f"Received: {checks.describe(leaf)} at {name!r}{hint}"
         )
     if kind == "int" and not -(2**63) <= leaf < 2**63:
-        raise ValueError(f"save: expected integers within 64 bits. Received: {leaf} at {name!r}")
+        raise checks.InvalidValue(f"expected integers within 64 bits. Received: {leaf} at {name!r}")
     array = np.asarray(jax.random.key_data(leaf) if kind == "key" else leaf, order="C")
     if array.dtype.newbyteorder("=") not in _DTYPES.values():
-        raise TypeError(
-            f"save: expected leaves of {', '.join(map(str, _DTYPES.values()))}. "
+        raise checks.InvalidType(
+            f"expected leaves of {', '.join(map(str, _DTYPES.values()))}. "
             f"Received: {checks.describe(array)} at {name!r}"
         )
     return array
@@ -314,8 +319,8 @@ def _restored(name: str, array: np.ndarray, outline: Outline, like: Any = None) 
     if kind in ("numpy", "numpy scalar"):
         return array if kind == "numpy" else array[()]
     if jax.dtypes.canonicalize_dtype(array.dtype) != array.dtype:
-        raise ValueError(
-            f"load: expected jax_enable_x64 to be set, for {checks.describe(array)} at {name!r}. "
+        raise checks.InvalidValue(
+            f"expected jax_enable_x64 to be set, for {checks.describe(array)} at {name!r}. "
             "Received: a JAX of 32 bits"
         )
     leaf = jnp.array(array)
@@ -354,13 +359,13 @@ class _Contents(NamedTuple):
     metadata: dict[str, Any]
 
 
-def _read(function: str, path: PathLike) -> _Contents:
+def _read(path: PathLike) -> _Contents:
     """What a file holds, if its checksum is that of its bytes and its parts fit each other."""
-    checks.path(function, "path", path)
+    checks.path("path", path)
 
     def damaged(what: str) -> CorruptFileError:
         return CorruptFileError(
-            f"{function}: expected a file as save wrote it. Received: {os.fspath(path)}, {what}"
+            f"expected a file as save wrote it. Received: {os.fspath(path)}, {what}"
         )
 
     with open(path, "rb", buffering=0, opener=_open_at_once) as file:

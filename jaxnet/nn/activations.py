@@ -61,7 +61,7 @@ def leaky_relu(
     >>> leaky_relu(jnp.array([-2.0, 3.0]))
     Array([-0.02,  3.  ], dtype=float32)
     """
-    negative_slope = checks.number("leaky_relu", "negative_slope", negative_slope)
+    negative_slope = checks.number("negative_slope", negative_slope)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, negative_slope * x)
 
@@ -92,6 +92,7 @@ def binary_step(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     return _step(x)
 
 
+@checks.door
 def straight_through(
     activation: Callable[[Array], Array], surrogate: Callable[[Array], Array] = identity
 ) -> Callable[[Array], Array]:
@@ -107,8 +108,8 @@ def straight_through(
     >>> float(step(0.5)), float(jax.grad(step)(0.5))
     (1.0, 1.0)
     """
-    checks.routine("straight_through", "activation", activation)
-    checks.routine("straight_through", "surrogate", surrogate)
+    checks.function("activation", activation)
+    checks.function("surrogate", surrogate)
 
     @jax.custom_jvp
     def estimator(x: Array) -> Array:
@@ -216,7 +217,7 @@ def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[
     >>> elu(jnp.array([-2.0, 0.0, 2.0]))
     Array([-0.8647,  0.    ,  2.    ], dtype=float32)
     """
-    alpha = checks.number("elu", "alpha", alpha)
+    alpha = checks.number("alpha", alpha)
     x = jnp.asarray(x)
     return jnp.where(x > 0, x, alpha * _expm1(jnp.where(x > 0, 0, x)))
 
@@ -303,6 +304,6 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
     >>> gelu(jnp.array([-2.0, 0.0, 2.0]), approximate=True)
     Array([-0.0454,  0.    ,  1.9546], dtype=float32)
     """
-    checks.flag("gelu", "approximate", approximate)
+    checks.boolean("approximate", approximate)
     x = jnp.asarray(x)
     return _tanh_gelu(x) if approximate else x * normal_cdf.distribution(x)

@@ -45,6 +45,7 @@ Classes = Float[Array, "*batch classes"]
 Labels = Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]
 
 
+@checks.door
 def weighted_mean(
     values: Float[ArrayLike, "..."], weights: Num[ArrayLike, "..."] | None = None
 ) -> Float[Array, ""]:
@@ -66,11 +67,11 @@ def weighted_mean(
     >>> float(weighted_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([1.0, 1.0, 0.0])))
     1.5
     """
-    values = checks.floating("weighted_mean", "values", values)
+    values = checks.floating("values", values)
     if weights is not None:
-        weights = checks.numbers("weighted_mean", "weights", weights)
-        checks.same_shape("weighted_mean", "weights", weights, "values", values)
-        checks.within("weighted_mean", "weights", weights, 0)
+        weights = checks.numbers("weights", weights)
+        checks.same_shape("weights", weights, "values", values)
+        checks.within("weights", weights, 0)
         weights = relative_weights(jnp.asarray(weights).astype(widened(values).dtype))
         values = _counted(values, weights)
     largest_value = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
@@ -117,6 +118,7 @@ def relative_weights(weights: Float[Array, "..."]) -> Float[Array, "..."]:
 # Regression.
 
 
+@checks.door
 def squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The squared error of each example, `sum_k (outputs_k - targets_k)**2`.
 
@@ -129,10 +131,11 @@ def squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     >>> squared_error(jnp.array([[0.12, 0.88, 0.0001]]), jnp.array([[1.0, 0.0, 0.0]]))
     Array([1.5488], dtype=float32)
     """
-    outputs, targets = checks.pair("squared_error", outputs, targets)
+    outputs, targets = checks.pair(outputs, targets)
     return _sum_outputs(_squares(outputs, targets), outputs.dtype)
 
 
+@checks.door
 def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The squared error of each example, averaged over its outputs.
 
@@ -141,30 +144,33 @@ def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " bat
     >>> mean_squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([2.], dtype=float32)
     """
-    outputs, targets = checks.pair("mean_squared_error", outputs, targets)
+    outputs, targets = checks.pair(outputs, targets)
     return _mean_outputs(_squares(outputs, targets), outputs.dtype)
 
 
+@checks.door
 def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The absolute error of each example, `sum_k |outputs_k - targets_k|`; gradient 0 at 0.
 
     >>> absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([2.], dtype=float32)
     """
-    outputs, targets = checks.pair("absolute_error", outputs, targets)
+    outputs, targets = checks.pair(outputs, targets)
     return _sum_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
+@checks.door
 def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The absolute error of each example, averaged over its outputs.
 
     >>> mean_absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([1.], dtype=float32)
     """
-    outputs, targets = checks.pair("mean_absolute_error", outputs, targets)
+    outputs, targets = checks.pair(outputs, targets)
     return _mean_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
+@checks.door
 def huber(
     outputs: Outputs, targets: Targets, *, delta: Float[ArrayLike, ""] = 1.0
 ) -> Float[Array, " batch"]:
@@ -177,8 +183,8 @@ def huber(
     >>> huber(jnp.array([[0.5], [3.0]]), jnp.array([[0.0], [0.0]]))
     Array([0.125, 2.5  ], dtype=float32)
     """
-    delta = checks.number("huber", "delta", delta, 0)
-    outputs, targets = checks.pair("huber", outputs, targets)
+    delta = checks.number("delta", delta, 0)
+    outputs, targets = checks.pair(outputs, targets)
     size = jnp.abs(_errors(outputs, targets))
     small = size <= delta
     quadratic = jnp.square(jnp.where(small, size, 0)) / 2
@@ -189,6 +195,7 @@ def huber(
 # Classification.
 
 
+@checks.door
 def cross_entropy(
     probabilities: Classes,
     targets: Labels,
@@ -207,15 +214,14 @@ def cross_entropy(
     >>> cross_entropy(jnp.array([[0.12, 0.88, 0.0]]), jnp.array([0]))
     Array([2.1203], dtype=float32)
     """
-    probabilities = checks.floating("cross_entropy", "probabilities", probabilities)
-    expected = _class_targets(
-        "cross_entropy", probabilities, targets, label_smoothing, class_weights
-    )
+    probabilities = checks.floating("probabilities", probabilities)
+    expected = _class_targets(probabilities, targets, label_smoothing, class_weights)
     dtype, probabilities = probabilities.dtype, widened(probabilities)
     terms = _times_log(expected.astype(probabilities.dtype), probabilities, dtype)
     return narrowed(-jnp.sum(terms, -1), dtype)
 
 
+@checks.door
 def softmax_cross_entropy(
     logits: Classes,
     targets: Labels,
@@ -249,10 +255,8 @@ def softmax_cross_entropy(
     >>> print(f"{softmax_cross_entropy(jnp.array([[40.0, 0.0]]), jnp.array([0]))[0]:.4g}")
     4.248e-18
     """
-    logits = checks.floating("softmax_cross_entropy", "logits", logits)
-    expected = _class_targets(
-        "softmax_cross_entropy", logits, targets, label_smoothing, class_weights
-    )
+    logits = checks.floating("logits", logits)
+    expected = _class_targets(logits, targets, label_smoothing, class_weights)
     dtype, logits = logits.dtype, _widened_logits(logits)
     if expected.dtype == bool:
         return narrowed(_label_cross_entropy(logits, expected), dtype)
@@ -261,6 +265,7 @@ def softmax_cross_entropy(
     return narrowed(-jnp.sum(terms, -1), dtype)
 
 
+@checks.door
 def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The cross-entropy of each example's yes-or-no outputs, summed over them.
 
@@ -270,13 +275,14 @@ def binary_cross_entropy(probabilities: Outputs, targets: Targets) -> Float[Arra
     >>> binary_cross_entropy(jnp.array([0.8, 0.8]), jnp.array([1, 0]))
     Array([0.2231, 1.6094], dtype=float32)
     """
-    probabilities, targets = _yes_or_no("binary_cross_entropy", probabilities, targets)
+    probabilities, targets = _yes_or_no(probabilities, targets)
     dtype, probabilities, targets = probabilities.dtype, widened(probabilities), widened(targets)
     complements = jnp.where(targets == 1, 0, probabilities)
     positive = _times_log(targets, probabilities, dtype)
     return -_sum_outputs(positive + (1 - targets) * jnp.log1p(-complements), dtype)
 
 
+@checks.door
 def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Array, " batch"]:
     """The cross-entropy of each example's yes-or-no logits, summed over them.
 
@@ -286,7 +292,7 @@ def sigmoid_binary_cross_entropy(logits: Outputs, targets: Targets) -> Float[Arr
     >>> sigmoid_binary_cross_entropy(jnp.array([2.0, 2.0]), jnp.array([1, 0]))
     Array([0.1269, 2.1269], dtype=float32)
     """
-    logits, targets = _yes_or_no("sigmoid_binary_cross_entropy", logits, targets)
+    logits, targets = _yes_or_no(logits, targets)
     dtype, logits, targets = logits.dtype, widened(logits), widened(targets)
     yes, no = activations.softplus(-logits), activations.softplus(logits)
     return _sum_outputs(targets * yes + (1 - targets) * no, dtype)
@@ -323,11 +329,11 @@ def _margins(
     return top, exponentials, jnp.sum(exponentials, -1, keepdims=True)
 
 
-def _yes_or_no(function: str, outputs: Outputs, targets: Targets) -> tuple[Array, Array]:
+def _yes_or_no(outputs: Outputs, targets: Targets) -> tuple[Array, Array]:
     """Outputs and targets, which must be from 0 to 1 where they are known."""
-    targets = checks.numbers(function, "targets", targets)
-    checks.within(function, "targets", targets, 0, 1)
-    return checks.pair(function, outputs, targets)
+    targets = checks.numbers("targets", targets)
+    checks.within("targets", targets, 0, 1)
+    return checks.pair(outputs, targets)
 
 
 def _times_log(targets: Array, probabilities: Array, dtype: Any) -> Array:
@@ -392,7 +398,6 @@ def one_hot_mask(labels: Integer[Array, "*batch"], classes: int) -> Bool[Array, 
 
 
 def _class_targets(
-    function: str,
     outputs: Array,
     targets: ArrayLike,
     label_smoothing: Smoothing,
@@ -403,23 +408,23 @@ def _class_targets(
     Distributions for outputs of half precision are of float32.
     """
     if outputs.ndim == 0:
-        raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
+        raise checks.InvalidValue("expected outputs with a class axis. Received: a scalar")
     try:
-        smoothing = checks.number(function, "label_smoothing", label_smoothing, 0, 1)
+        smoothing = checks.number("label_smoothing", label_smoothing, 0, 1)
     except (TypeError, ValueError):
-        raise ValueError(
-            f"{function}: expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
+        raise checks.InvalidValue(
+            f"expected label_smoothing from 0 to 1. Received: {label_smoothing!r}"
         ) from None
     classes, dtype = outputs.shape[-1], widened(outputs).dtype
     if class_weights is not None:
-        class_weights = checks.numbers(function, "class_weights", class_weights)
+        class_weights = checks.numbers("class_weights", class_weights)
         if class_weights.shape != (classes,):
-            raise ValueError(
-                f"{function}: expected class_weights of shape [{classes}]. "
+            raise checks.InvalidValue(
+                f"expected class_weights of shape [{classes}]. "
                 f"Received: {list(class_weights.shape)}"
             )
-        checks.within(function, "class_weights", class_weights, 0)
-    expected = labels_or_distributions(function, targets, outputs)
+        checks.within("class_weights", class_weights, 0)
+    expected = labels_or_distributions(targets, outputs)
     if jnp.issubdtype(expected.dtype, jnp.integer):
         expected = one_hot_mask(expected, classes)
     else:
@@ -435,15 +440,15 @@ def _class_targets(
 
 
 def labels_or_distributions(
-    function: str, targets: ArrayLike, outputs: Array
+    targets: ArrayLike, outputs: Array
 ) -> Integer[Array, "*batch"] | Float[Array, "*batch classes"]:
     """Targets as integer labels, or as distributions in the dtype of `outputs [*batch, classes]`.
 
     Floating-point numbers, one for each row of the outputs, are labels of the wrong type.
     """
-    array = checks.as_array(function, "targets", targets)
+    array = checks.as_array("targets", targets)
     meant = checks.is_integer(array) or array.shape == outputs.shape[:-1]
     if meant or not checks.is_real(array):
-        return checks.labels(function, targets, outputs)
+        return checks.labels(targets, outputs)
     name = "targets, if they are no integer labels,"
-    return checks.like(function, name, targets, "outputs", outputs)
+    return checks.like(name, targets, "outputs", outputs)

@@ -20,6 +20,7 @@ from jaxnet.nn.losses import labels_or_distributions, one_hot_mask
 from jaxnet.nn.precision import narrowed, widened
 
 
+@checks.door
 def accuracy(
     outputs: Float[Array, "*batch classes"],
     targets: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
@@ -37,11 +38,12 @@ def accuracy(
     >>> accuracy(jnp.array([[0.1, 0.9], [0.8, 0.2]]), jnp.array([1, 1]))
     Array([1., 0.], dtype=float32)
     """
-    outputs, labels = _classified("accuracy", outputs, targets)
+    outputs, labels = _classified(outputs, targets)
     right = (_largest(outputs).astype(labels.dtype) == labels) & ~_is_unknown(outputs)
     return right.astype(outputs.dtype)
 
 
+@checks.door
 def top_k_accuracy(
     outputs: Float[Array, "*batch classes"],
     targets: Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"],
@@ -55,10 +57,10 @@ def top_k_accuracy(
     >>> top_k_accuracy(jnp.array([[0.5, 0.3, 0.2]]), jnp.array([1]), k=2)
     Array([1.], dtype=float32)
     """
-    outputs = _of_classes("top_k_accuracy", outputs)
+    outputs = _of_classes(outputs)
     classes = outputs.shape[-1]
-    k = checks.whole_number("top_k_accuracy", "k", k, 1, classes)
-    outputs, labels = _classified("top_k_accuracy", outputs, targets)
+    k = checks.integer("k", k, 1, classes)
+    outputs, labels = _classified(outputs, targets)
     chosen = one_hot_mask(labels, classes)
     label_output = jnp.max(outputs, -1, keepdims=True, where=chosen, initial=-jnp.inf)
     before_label = ~jnp.cumulative_sum(chosen, axis=-1, dtype=bool)
@@ -67,6 +69,7 @@ def top_k_accuracy(
     return right.astype(outputs.dtype)
 
 
+@checks.door
 def binary_accuracy(
     outputs: Float[Array, "batch *outputs"],
     targets: Integer[ArrayLike, "batch *outputs"] | Float[ArrayLike, "batch *outputs"],
@@ -81,13 +84,14 @@ def binary_accuracy(
     >>> binary_accuracy(jnp.array([[2.0], [-1.0]]), jnp.array([[1], [1]]))
     Array([1., 0.], dtype=float32)
     """
-    threshold = checks.number("binary_accuracy", "threshold", threshold)
-    outputs, targets = checks.pair("binary_accuracy", outputs, targets)
+    threshold = checks.number("threshold", threshold)
+    outputs, targets = checks.pair(outputs, targets)
     known = ~jnp.isnan(outputs) & ~jnp.isnan(targets)
     right = ((outputs > threshold) == (targets > 0.5)) & known
     return jnp.mean(right, tuple(range(1, outputs.ndim)), dtype=outputs.dtype)
 
 
+@checks.door
 def confusion_matrix(
     outputs: Float[Array, "batch classes"], targets: Integer[ArrayLike, " batch"]
 ) -> Int[Array, "classes classes"]:
@@ -104,13 +108,13 @@ def confusion_matrix(
     Array([[0, 1],
            [1, 1]], dtype=int32)
     """
-    outputs = _of_classes("confusion_matrix", outputs)
+    outputs = _of_classes(outputs)
     if checks.is_concrete(outputs) and (unknown := np.isnan(np.asarray(outputs)).any(-1)).any():
-        raise ValueError(
-            "confusion_matrix: expected outputs without NaN, in which none is the largest. "
+        raise checks.InvalidValue(
+            "expected outputs without NaN, in which none is the largest. "
             f"Received: nan in row {int(np.argmax(unknown))}"
         )
-    outputs, labels = _classified("confusion_matrix", outputs, targets)
+    outputs, labels = _classified(outputs, targets)
     classes = outputs.shape[-1]
     counted = (labels >= 0) & (labels < classes) & ~_is_unknown(outputs)
     cells = jnp.where(counted, classes * labels.astype(jnp.int32) + _largest(outputs), classes**2)
@@ -135,6 +139,7 @@ class ClassScores(NamedTuple):
     f1: Float[Array, " classes"]
 
 
+@checks.door
 def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
     """Precision, recall and their harmonic mean F1 for every class of a confusion matrix.
 
@@ -145,18 +150,17 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
     Array([0. , 0.5], dtype=float32)
     """
     received = confusion
-    confusion = checks.numbers("class_scores", "confusion", received)
+    confusion = checks.numbers("confusion", received)
     if not jnp.issubdtype(confusion.dtype, jnp.integer):
-        raise TypeError(
-            "class_scores: expected a confusion matrix of integers, how many examples there are. "
+        raise checks.InvalidType(
+            "expected a confusion matrix of integers, how many examples there are. "
             f"Received: {checks.describe(received)}"
         )
     if confusion.ndim != 2 or confusion.shape[0] != confusion.shape[1]:
-        raise ValueError(
-            "class_scores: expected a square confusion matrix. "
-            f"Received: {checks.describe(confusion)}"
+        raise checks.InvalidValue(
+            f"expected a square confusion matrix. Received: {checks.describe(confusion)}"
         )
-    checks.within("class_scores", "confusion", confusion, 0)
+    checks.within("confusion", confusion, 0)
     confusion = jnp.asarray(confusion)
     hits = jnp.diagonal(confusion)
     taken, actual = jnp.sum(confusion, 0), jnp.sum(confusion, 1)
@@ -167,6 +171,7 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
     )
 
 
+@checks.door
 def r_squared(
     outputs: Float[Array, "batch *outputs"], targets: Float[ArrayLike, "batch *outputs"]
 ) -> Float[Array, "*outputs"]:
@@ -179,7 +184,7 @@ def r_squared(
     >>> r_squared(jnp.array([1.0, 2.0, 2.0]), jnp.array([1.0, 2.0, 3.0]))
     Array(0.5, dtype=float32)
     """
-    outputs, targets = checks.pair("r_squared", outputs, targets)
+    outputs, targets = checks.pair(outputs, targets)
     dtype, outputs, targets = outputs.dtype, widened(outputs), widened(targets)
     residual = jnp.sum(jnp.square(targets - outputs), 0)
     mean = jnp.broadcast_to(jnp.mean(targets, 0, keepdims=True), targets.shape)
@@ -201,17 +206,17 @@ def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float
     return part.astype(jnp.float32) / jnp.maximum(whole, 1).astype(jnp.float32)
 
 
-def _of_classes(function: str, outputs: Array) -> Float[Array, "*batch classes"]:
-    outputs = checks.floating(function, "outputs", outputs)
+def _of_classes(outputs: Array) -> Float[Array, "*batch classes"]:
+    outputs = checks.floating("outputs", outputs)
     if outputs.ndim == 0:
-        raise ValueError(f"{function}: expected outputs with a class axis. Received: a scalar")
+        raise checks.InvalidValue("expected outputs with a class axis. Received: a scalar")
     return outputs
 
 
-def _classified(function: str, outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
+def _classified(outputs: Array, targets: ArrayLike) -> tuple[Array, Array]:
     """Outputs and the labels of their rows."""
-    outputs = _of_classes(function, outputs)
-    labels = labels_or_distributions(function, targets, outputs)
+    outputs = _of_classes(outputs)
+    labels = labels_or_distributions(targets, outputs)
     if jnp.issubdtype(labels.dtype, jnp.floating):
         return outputs, jnp.where(_is_unknown(labels), -1, _largest(labels))
     return outputs, labels

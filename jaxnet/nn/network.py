@@ -62,11 +62,11 @@ class Network(NamedTuple):
     rebuild: Callable[..., "Network"] | None = None
 
 
-def check_network(function: str, network: Any) -> None:
+def check_network(network: Any) -> None:
     """A `Network` of two functions."""
-    checks.instance(function, "network", network, Network)
-    checks.routine(function, "network.init", network.init)
-    checks.routine(function, "network.apply", network.apply)
+    checks.instance("network", network, Network)
+    checks.function("network.init", network.init)
+    checks.function("network.apply", network.apply)
 
 
 class DenseParameters(NamedTuple):
@@ -76,6 +76,7 @@ class DenseParameters(NamedTuple):
     biases: Float[Array, " outputs"]
 
 
+@checks.door
 def dense(
     in_features: int,
     out_features: int,
@@ -106,21 +107,21 @@ def dense(
     >>> layer.apply(parameters, jnp.array([1.0, 2.0, 3.0]))
     Array([7., 0.], dtype=float32)
     """
-    in_features = checks.whole_number("dense", "in_features", in_features, 1, _MOST_FEATURES)
-    out_features = checks.whole_number("dense", "out_features", out_features, 1, _MOST_FEATURES)
+    in_features = checks.integer("in_features", in_features, 1, _MOST_FEATURES)
+    out_features = checks.integer("out_features", out_features, 1, _MOST_FEATURES)
     shape = in_features, out_features
-    checks.routine("dense", "activation", activation)
+    checks.function("activation", activation)
     if initializer is None:
         initializer = _initializer_for(activation)
-    checks.routine("dense", "initializer", initializer)
+    checks.function("initializer", initializer)
     name = f"dense({in_features}, {out_features}, {_name(activation)})"
 
     def init(key: Key[Array, ""]) -> DenseParameters:
-        checks.key(name, key)
+        checks.key(key)
         weights = initializer(key, shape, jnp.float32)
         if getattr(weights, "shape", None) != shape:
-            raise ValueError(
-                f"{name}: expected an initializer that gives weights {list(shape)}. "
+            raise checks.InvalidValue(
+                f"expected an initializer that gives weights {list(shape)}. "
                 f"Received: {checks.describe(weights)}"
             )
         return DenseParameters(weights, jnp.zeros(out_features, jnp.float32))
@@ -128,8 +129,8 @@ def dense(
     def weighted_sums(
         parameters: tuple[Array, Array], x: Float[Array, "..."]
     ) -> Float[Array, "..."]:
-        weights, biases = _arrays(name, parameters, {"weights": shape, "biases": shape[1:]})
-        _check_inputs(name, x, in_features, weights.dtype)
+        weights, biases = _arrays(parameters, {"weights": shape, "biases": shape[1:]})
+        _check_inputs(x, in_features, weights.dtype)
         sums = x @ weights
         return sums + jnp.broadcast_to(biases, sums.shape)
 
@@ -143,15 +144,16 @@ def dense(
         return activation(weighted_sums(parameters, x))
 
     return Network(
-        init,
-        apply,
+        checks.door(init, name),
+        checks.door(apply, name),
         name=name,
         in_features=in_features,
         out_features=out_features,
-        weighted_sums=weighted_sums,
+        weighted_sums=checks.door(weighted_sums, name),
     )
 
 
+@checks.door
 def dropout(rate: float) -> Network:
     """Dropout: with a key, each feature is 0 with probability `rate`, else divided by `1 - rate`.
 
@@ -167,20 +169,20 @@ def dropout(rate: float) -> Network:
     Array([2., 0., 2., 2.], dtype=float32)
     """
     name = f"dropout({rate})"
-    rate = checks.number("dropout", "rate", rate, 0, 1, below=True)
+    rate = checks.number("rate", rate, 0, 1, below=True)
 
     def apply(
         parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         del parameters
-        x = checks.floating(name, "inputs", x)
+        x = checks.floating("inputs", x)
         if key is None:
             return x
-        checks.key(name, key)
+        checks.key(key)
         kept = jax.random.bernoulli(key, 1 - rate, (x.size,)).reshape(x.shape)
         return jnp.where(kept, x / (1 - rate), 0)
 
-    return Network(lambda key: (), apply, name=name)
+    return Network(lambda key: (), checks.door(apply, name), name=name)
 
 
 class LayerNormParameters(NamedTuple):
@@ -190,6 +192,7 @@ class LayerNormParameters(NamedTuple):
     offset: Float[Array, " features"]
 
 
+@checks.door
 def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
     """Layer normalisation: `scale * (x - mean) / sqrt(variance + epsilon) + offset`.
 
@@ -206,8 +209,8 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
     >>> layer.apply(layer.init(jax.random.key(0)), jnp.array([1.0, 3.0]))
     Array([-1.,  1.], dtype=float32)
     """
-    features = checks.whole_number("layer_norm", "features", features, 1, _MOST_FEATURES)
-    epsilon = checks.number("layer_norm", "epsilon", epsilon, 0)
+    features = checks.integer("features", features, 1, _MOST_FEATURES)
+    epsilon = checks.number("epsilon", epsilon, 0)
     name = f"layer_norm({features})"
 
     def init(key: Key[Array, ""]) -> LayerNormParameters:
@@ -223,17 +226,24 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
         key: Key[Array, ""] | None = None,
     ) -> Float[Array, "..."]:
         del key
-        pair = _arrays(name, parameters, {"scale": (features,), "offset": (features,)})
-        _check_inputs(name, x, features, pair[0].dtype)
+        pair = _arrays(parameters, {"scale": (features,), "offset": (features,)})
+        _check_inputs(x, features, pair[0].dtype)
         scale, offset = (jnp.broadcast_to(p, x.shape) for p in pair)
         wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
         centred = wide - jnp.mean(wide, -1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), -1, keepdims=True)
         return scale * (centred * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
 
-    return Network(init, apply, name=name, in_features=features, out_features=features)
+    return Network(
+        checks.door(init, name),
+        checks.door(apply, name),
+        name=name,
+        in_features=features,
+        out_features=features,
+    )
 
 
+@checks.door
 def residual(network: Network) -> Network:
     """A residual block: `x + network(x)`, with the parameters of `network`.
 
@@ -246,29 +256,34 @@ def residual(network: Network) -> Network:
     >>> double.apply(((),), jnp.array([1.0, 2.0]))
     Array([2., 4.], dtype=float32)
     """
-    check_network("residual", network)
+    check_network(network)
     name = f"residual({network.name})"
     sizes = network.in_features, network.out_features
     if None not in sizes and sizes[0] != sizes[1]:
-        raise ValueError(
-            f"residual: expected a network with as many outputs as inputs. "
+        raise checks.InvalidValue(
+            f"expected a network with as many outputs as inputs. "
             f"Received: {network.name}, with {sizes[0]} inputs and {sizes[1]} outputs"
         )
 
     def apply(parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None) -> Array:
         change = network.apply(parameters, x, key=key)
         if change.shape != x.shape:
-            raise ValueError(
-                f"{name}: expected outputs of the shape of the inputs, {list(x.shape)}. "
+            raise checks.InvalidValue(
+                f"expected outputs of the shape of the inputs, {list(x.shape)}. "
                 f"Received: {list(change.shape)}"
             )
         return x + change
 
     return network._replace(
-        apply=apply, layers=(network,), name=name, weighted_sums=None, rebuild=residual
+        apply=checks.door(apply, name),
+        layers=(network,),
+        name=name,
+        weighted_sums=None,
+        rebuild=residual,
     )
 
 
+@checks.door
 def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None) -> Network:
     """Layers one after the other; its parameters are the tuple of theirs.
 
@@ -289,19 +304,19 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
     """
     parts = tuple(_as_network(layer) for layer in layers)
     if not parts:
-        raise ValueError("serial: expected at least one layer. Received: none")
+        raise checks.InvalidValue("expected at least one layer. Received: none")
     sized = [(i, part) for i, part in enumerate(parts) if part.in_features is not None]
     for (i, before), (j, after) in itertools.pairwise(sized):
         if before.out_features != after.in_features:
-            raise ValueError(
-                f"serial: expected layers that fit. Received: layer {i}, {before.name}, which puts "
+            raise checks.InvalidValue(
+                f"expected layers that fit. Received: layer {i}, {before.name}, which puts "
                 f"out {before.out_features} features, before layer {j}, {after.name}, which takes "
                 f"{after.in_features}"
             )
     name = f"serial({', '.join(part.name for part in parts)})"
 
     def init(key: Key[Array, ""]) -> tuple[PyTree, ...]:
-        checks.key(name, key)
+        checks.key(key)
         keys = jax.random.split(key, len(parts))
         return tuple(part.init(k) for part, k in zip(parts, keys, strict=True))
 
@@ -311,18 +326,20 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         several = isinstance(parameters, Sequence)
         if not several or len(parameters) != len(parts):
             received = len(parameters) if several else checks.describe(parameters)
-            raise ValueError(
-                f"{name}: expected the parameters of {len(parts)} layers. Received: {received}"
+            raise checks.InvalidValue(
+                f"expected the parameters of {len(parts)} layers. Received: {received}"
             )
         if key is not None:
-            checks.key(name, key)
+            checks.key(key)
         for i, (part, own) in enumerate(zip(parts, parameters, strict=True)):
             x = part.apply(own, x, key=None if key is None else jax.random.fold_in(key, i))
         return x
 
+    if compute_dtype is not None:
+        apply = _in_dtype(apply, compute_dtype)
     return Network(
-        init,
-        apply if compute_dtype is None else _in_dtype(apply, compute_dtype),
+        checks.door(init, name),
+        checks.door(apply, name),
         layers=parts,
         name=name,
         in_features=sized[0][1].in_features if sized else None,
@@ -331,6 +348,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
     )
 
 
+@checks.door
 def mlp(
     sizes: Sequence[int],
     *,
@@ -353,11 +371,11 @@ def mlp(
     ['dense(10, 16, relu)', 'dense(16, 16, relu)', 'dense(16, 3, identity)']
     """
     if not isinstance(sizes, Sequence) or len(sizes) < 2:
-        raise ValueError(
-            f"mlp: expected a list of at least two sizes. Received: {checks.describe(sizes)}"
+        raise checks.InvalidValue(
+            f"expected a list of at least two sizes. Received: {checks.describe(sizes)}"
         )
-    checks.routine("mlp", "activation", activation)
-    checks.routine("mlp", "output_activation", output_activation)
+    checks.function("activation", activation)
+    checks.function("output_activation", output_activation)
     *hidden, last = itertools.pairwise(sizes)
     layers = [dense(*pair, activation, initializer=initializer) for pair in hidden]
     layers.append(dense(*last, output_activation, initializer=initializer))
@@ -401,8 +419,8 @@ def _as_network(layer: Network | Activation) -> Network:
     if isinstance(layer, Network):
         return layer
     if not callable(layer):
-        raise TypeError(
-            f"serial: expected networks and functions as layers. Received: {checks.describe(layer)}"
+        raise checks.InvalidType(
+            f"expected networks and functions as layers. Received: {checks.describe(layer)}"
         )
     return Network(
         init=lambda key: (),
@@ -417,8 +435,8 @@ def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
     except TypeError:
         fits = False
     if not fits:
-        raise TypeError(
-            "serial: expected a floating-point compute_dtype, such as jnp.bfloat16. "
+        raise checks.InvalidType(
+            "expected a floating-point compute_dtype, such as jnp.bfloat16. "
             f"Received: {checks.describe(dtype)}"
         )
 
@@ -432,32 +450,32 @@ def _in_dtype(apply: Apply, dtype: DTypeLike) -> Apply:
     return wrapped
 
 
-def _arrays(name: str, parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:
+def _arrays(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:
     """A layer's parameters, which must have these shapes."""
     several = isinstance(parameters, (tuple, list))
     received = [getattr(p, "shape", None) for p in parameters] if several else None
     if received != list(shapes.values()):
         expected = " and ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
-        checks.arrays(name, "parameters", parameters)
-        raise ValueError(
-            f"{name}: expected parameters {expected}. "
+        checks.arrays("parameters", parameters)
+        raise checks.InvalidValue(
+            f"expected parameters {expected}. "
             f"Received: {checks.shortened(checks.outline(parameters))}"
         )
-    checks.arrays(name, "parameters", parameters)
+    checks.arrays("parameters", parameters)
     return tuple(parameters)
 
 
-def _check_inputs(name: str, x: Array, features: int, dtype: DTypeLike) -> None:
+def _check_inputs(x: Array, features: int, dtype: DTypeLike) -> None:
     hint = checks.advice(x)
     if not hasattr(x, "dtype") or hint:
-        raise TypeError(
-            f"{name}: expected inputs as an array. Received: {checks.describe(x)}{hint}"
+        raise checks.InvalidType(
+            f"expected inputs as an array. Received: {checks.describe(x)}{hint}"
         )
     if jnp.ndim(x) == 0 or x.shape[-1] != features:
-        raise ValueError(
-            f"{name}: expected inputs with {features} features. Received: {list(jnp.shape(x))}"
+        raise checks.InvalidValue(
+            f"expected inputs with {features} features. Received: {list(jnp.shape(x))}"
         )
     if x.dtype != dtype:
-        raise TypeError(
-            f"{name}: expected inputs of the parameters' dtype, {dtype}. Received: {x.dtype}"
+        raise checks.InvalidType(
+            f"expected inputs of the parameters' dtype, {dtype}. Received: {x.dtype}"
         )

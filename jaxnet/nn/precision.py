@@ -21,10 +21,10 @@ def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(function)
     def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
-        x = checks.floating(function.__name__, "x", x)
+        x = checks.floating("x", x)
         return narrowed(function(widened(x), *args, **kwargs), x.dtype)
 
-    return wrapper
+    return checks.door(wrapper)
 
 
 def widened(x: Array) -> Array:

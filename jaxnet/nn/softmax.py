@@ -78,7 +78,7 @@ def softmax(
     >>> softmax(jnp.array([34.0, 32.0, 25.0]))
     Array([0.8807, 0.1192, 0.0001], dtype=float32)
     """
-    return _softmax(*_masked("softmax", x, axis, where))
+    return _softmax(*_masked(x, axis, where))
 
 
 @at_least_float32
@@ -96,24 +96,24 @@ def log_softmax(
     >>> print(f"{log_softmax(jnp.array([0.0, 40.0]))[1]:.4g}")
     -4.248e-18
     """
-    return _log_softmax(*_masked("log_softmax", x, axis, where))
+    return _log_softmax(*_masked(x, axis, where))
 
 
-def _masked(function: str, x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, int]:
+def _masked(x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, int]:
     """The logits, -inf where the mask is false, and the axis as Python's integer."""
     x = jnp.asarray(x)
     if x.ndim == 0:
-        raise ValueError(f"{function}: expected x with a class axis. Received: a scalar")
-    axis = checks.whole_number(function, "axis", axis, -x.ndim, x.ndim - 1)
+        raise checks.InvalidValue("expected x with a class axis. Received: a scalar")
+    axis = checks.integer("axis", axis, -x.ndim, x.ndim - 1)
     if where is None:
         return x, axis
-    mask = checks.numbers(function, "where", where)
+    mask = checks.numbers("where", where)
     if mask.dtype != bool:
-        raise TypeError(f"{function}: expected a boolean mask for where. Received: {mask.dtype}")
+        raise checks.InvalidType(f"expected a boolean mask for where. Received: {mask.dtype}")
     sizes = zip(reversed(mask.shape), reversed(x.shape), strict=False)
     if mask.ndim > x.ndim or any(m not in (1, n) for m, n in sizes):
-        raise ValueError(
-            f"{function}: expected where of the shape of x, {list(x.shape)}, or one that is "
+        raise checks.InvalidValue(
+            f"expected where of the shape of x, {list(x.shape)}, or one that is "
             f"broadcast to it. Received: {list(mask.shape)}"
         )
     return jnp.where(mask, x, -jnp.inf), axis

@@ -100,7 +100,7 @@ class _One:
             at = places * len(grid.names) if grid.zipped else places
             hyperparameters = [value[i] for value, i in zip(values, at, strict=True)]
             results = run(**dict(zip(grid.names, hyperparameters, strict=True)))
-            checks.arrays("sweep", "the results of run", results)
+            checks.arrays("the results of run", results)
             return results, _is_finite(results)
 
         traced = programs.trace(chosen, *grid.arguments())
@@ -123,7 +123,7 @@ def _trace(run: Run, grid: Grid) -> _One:
         explanation = _explain(error, run, grid)
         if explanation is None:
             raise
-        raise TypeError(explanation) from error
+        raise checks.InvalidType(explanation) from error
 
 
 def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
@@ -158,7 +158,7 @@ def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
     which = f", as {' and '.join(deciding)} would; sweep one value at a time" if deciding else ""
     first_line = str(error).partition("\n")[0]
     return (
-        "sweep: expected a run that is one program for all hyperparameters, so that none may "
+        "expected a run that is one program for all hyperparameters, so that none may "
         f"decide a shape or a branch or become a Python number{which}. Received: {first_line}"
     )
 

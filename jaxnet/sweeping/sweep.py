@@ -53,22 +53,22 @@ class Sweep(NamedTuple):
     done: Bool[np.ndarray, "..."]
     diverged: Bool[np.ndarray, "..."]
 
+    @checks.door
     def at(self, *place: int) -> SweepRun:
         """One run, by its place in the grid."""
         if len(place) != self.done.ndim:
-            raise ValueError(
-                f"member: expected a place in each of the grid's axes, {list(self.done.shape)}. "
+            raise checks.InvalidValue(
+                f"expected a place in each of the grid's axes, {list(self.done.shape)}. "
                 f"Received: {checks.describe(place)}"
             )
         sizes = zip(place, self.done.shape, strict=True)
-        place = tuple(
-            range(n)[checks.whole_number("member", "place", i, -n, n - 1)] for i, n in sizes
-        )
+        place = tuple(range(n)[checks.integer("place", i, -n, n - 1)] for i, n in sizes)
         places = place * len(self.grid) if self.zipped else place
         values = zip(self.grid.items(), places, strict=True)
         hyperparameters = {name: value[i] for (name, value), i in values}
         return SweepRun(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
 
+    @checks.door
     def best(self, scores: ArrayLike, *, largest: bool = False) -> SweepRun:
         """The run of the lowest score, or the largest, of those that were made and are finite.
 
@@ -79,21 +79,21 @@ class Sweep(NamedTuple):
         Raises:
             ValueError: scores of another shape, or no run that is finite.
         """
-        checks.flag("best", "largest", largest)
-        given = checks.as_array("best", "scores", scores)
+        checks.boolean("largest", largest)
+        given = checks.as_array("scores", scores)
         if not checks.is_real(given):
-            raise TypeError(
-                f"best: expected numbers for scores. Received: {checks.describe(scores)}"
+            raise checks.InvalidType(
+                f"expected numbers for scores. Received: {checks.describe(scores)}"
             )
         array = np.asarray(given, np.float64)
         if array.shape != self.done.shape:
-            raise ValueError(
-                f"best: expected scores in the grid's axes, {list(self.done.shape)}. "
+            raise checks.InvalidValue(
+                f"expected scores in the grid's axes, {list(self.done.shape)}. "
                 f"Received: {list(array.shape)}"
             )
         valid = self.done & ~self.diverged & np.isfinite(array)
         if not valid.any():
-            raise ValueError("best: expected a run that was made and is finite. Received: none")
+            raise checks.InvalidValue("expected a run that was made and is finite. Received: none")
         ranked = np.where(valid, -array if largest else array, np.inf)
         return self.at(*(int(i) for i in np.unravel_index(ranked.argmin(), array.shape)))
 
@@ -137,6 +137,7 @@ def _with_unique_names(
     return renamed
 
 
+@checks.door
 def sweep(
     run: Callable[..., PyTree],
     grid: Mapping[str, Any],
@@ -185,23 +186,23 @@ def sweep(
     >>> round(float(best.hyperparameters["rate"]), 3)
     0.1
     """
-    checks.routine("sweep", "run", run)
-    checks.flag("sweep", "zipped", zipped)
-    checks.flag("sweep", "progress", progress)
+    checks.function("run", run)
+    checks.boolean("zipped", zipped)
+    checks.boolean("progress", progress)
     if memory is not None:
-        memory = checks.number("sweep", "memory", memory, 1)
+        memory = checks.number("memory", memory, 1)
     values = _values(run, grid)
     lengths = [len(value) for value in values.values()]
     if zipped and len(set(lengths)) > 1:
-        raise ValueError(
-            "sweep: expected as many values for every hyperparameter when zipped. Received: "
+        raise checks.InvalidValue(
+            "expected as many values for every hyperparameter when zipped. Received: "
             + ", ".join(f"{name} {len(value)}" for name, value in values.items())
         )
     shape = tuple(lengths[:1] if zipped else lengths)
     members = math.prod(shape)
     if members >= 2**31:
-        raise ValueError(
-            f"sweep: expected a grid of less than 2**31 runs. Received: {members}, "
+        raise checks.InvalidValue(
+            f"expected a grid of less than 2**31 runs. Received: {members}, "
             f"{' x '.join(map(str, shape))}"
         )
     chunk = chunk_of(run, values, zipped, shape, memory)
@@ -217,16 +218,15 @@ def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
     """The grid as arrays; names are checked against what `run` takes."""
     named = isinstance(grid, Mapping) and all(isinstance(name, str) for name in grid)
     if not named or not grid:
-        raise TypeError(
-            "sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}. "
+        raise checks.InvalidType(
+            "expected a grid of names and their values, {'rate': [0.1, 0.01]}. "
             f"Received: {checks.describe(grid)}"
         )
     try:
         parameters = inspect.signature(run).parameters.values()
     except ValueError:
-        raise ValueError(
-            "sweep: expected a run whose arguments Python can tell. "
-            f"Received: {checks.describe(run)}"
+        raise checks.InvalidValue(
+            f"expected a run whose arguments Python can tell. Received: {checks.describe(run)}"
         ) from None
     takable = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     takes, takes_any = [p.name for p in takable], any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -235,31 +235,31 @@ def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
     missing = [name for name in needs if name not in grid]
     if unknown or missing:
         wrong = f"{unknown[0]!r}, which it does not take" if unknown else f"no {missing[0]!r}"
-        raise ValueError(
-            f"sweep: expected a grid of the arguments of run, {', '.join(takes)}. Received: {wrong}"
+        raise checks.InvalidValue(
+            f"expected a grid of the arguments of run, {', '.join(takes)}. Received: {wrong}"
         )
     return {name: _array(name, value) for name, value in grid.items()}
 
 
 def _array(name: str, value: Any) -> Array:
     try:
-        array = checks.as_array("sweep", name, value)
+        array = checks.as_array(name, value)
     except (TypeError, ValueError):  # such as a list of keys
         array = np.empty(0)
     fits = checks.is_real(array) or checks.is_key(array)
     if not fits or array.ndim == 0 or len(array) == 0:
-        raise ValueError(
-            f"sweep: expected at least one number or key for {name!r}. "
+        raise checks.InvalidValue(
+            f"expected at least one number or key for {name!r}. "
             f"Received: {checks.describe(value)}{checks.advice(value)}"
         )
     if checks.is_key(array):
         return jnp.asarray(array)
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
         converted = checks.placed(array)
-    checks.within("sweep", f"values for {name!r}", converted)
+    checks.within(f"values for {name!r}", converted)
     if jnp.issubdtype(array.dtype, jnp.integer):
         limits = np.iinfo(converted.dtype)
-        checks.within("sweep", f"values for {name!r}", array, limits.min, limits.max)
+        checks.within(f"values for {name!r}", array, limits.min, limits.max)
     return converted
 
 

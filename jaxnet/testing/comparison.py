@@ -131,6 +131,7 @@ _MEANINGS = {
 }
 
 
+@checks.door
 def compare_optimizers(
     candidate: Optimizer,
     reference: Optimizer,
@@ -163,12 +164,12 @@ def compare_optimizers(
     every update is 0.1 times the reference: a factor of the rate or of a moment (on all 6 ...
     """
     problems = standard_problems() if problems is None else problems
-    checks.instance("compare_optimizers", "problems", problems, Sequence)
-    steps = checks.whole_number("compare_optimizers", "steps", steps, 1, 2**31 - 1)
+    checks.instance("problems", problems, Sequence)
+    steps = checks.integer("steps", steps, 1, 2**31 - 1)
     starts = _check_problems(problems)
     rules = {}
     for role, optimizer in (("candidate", candidate), ("reference", reference)):
-        rules[role] = as_optimizer("compare_optimizers", role, optimizer)
+        rules[role] = as_optimizer(role, optimizer)
         for parameters in starts:
             _check_update(role, rules[role], parameters)
     both = rules["candidate"], rules["reference"]
@@ -185,38 +186,43 @@ def compare_optimizers(
     return _conclusion(found)
 
 
-def as_optimizer(function: str, role: str, optimizer: Any) -> optax.GradientTransformation:
+def as_optimizer(role: str, optimizer: Any) -> optax.GradientTransformation:
     """A pair of functions as optax's type; anything else is refused."""
     if isinstance(optimizer, tuple) and len(optimizer) == 2 and all(map(callable, optimizer)):
         return optax.GradientTransformation(*optimizer)
-    checks.optimizer(function, role, optimizer)
+    checks.optimizer(role, optimizer)
     return optax.GradientTransformation(optimizer.init, optimizer.update)
 
 
 def _check_problems(problems: Sequence[Any]) -> list[PyTree]:
     """The starts of different structures or shapes, in float32."""
     if not problems:
-        raise ValueError("compare_optimizers: expected at least one problem. Received: none")
+        raise checks.InvalidValue("expected at least one problem. Received: none")
     starts = {}
     for problem in problems:
         if not isinstance(problem, Problem):
-            raise TypeError(
-                "compare_optimizers: expected problems that are a jaxnet.Problem. "
-                f"Received: {checks.describe(problem)}"
+            raise checks.InvalidType(
+                f"expected problems of type Problem. Received: {checks.describe(problem)}"
             )
-        name = f"compare_optimizers: problem {problem.name!r}"
-        checks.floats(name, "parameters", problem.parameters)
-        leaves = checks.named_leaves(problem.parameters)
-        if not leaves:
-            raise ValueError(f"{name}: expected parameters. Received: an empty tree")
-        for path, leaf in leaves.items():
-            checks.within(name, f"parameters at {path!r}" if path else "parameters", leaf)
-        checks.routine(name, "gradients", problem.gradients)
-        parameters, gradients = cast(problem, "float32")
-        received = programs.shapes(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
-        checks.same_tree(name, "gradients", received, "the parameters", parameters)
+        with checks.about(f"problem {problem.name!r}"):
+            parameters = _check_problem(problem)
         starts[str(jax.tree.map(np.shape, parameters))] = parameters
     return list(starts.values())
+
+
+def _check_problem(problem: Problem) -> PyTree:
+    """The start in float32."""
+    checks.floats("parameters", problem.parameters)
+    leaves = checks.named_leaves(problem.parameters)
+    if not leaves:
+        raise checks.InvalidValue("expected parameters. Received: an empty tree")
+    for path, leaf in leaves.items():
+        checks.within(f"parameters at {path!r}" if path else "parameters", leaf)
+    checks.function("gradients", problem.gradients)
+    parameters, gradients = cast(problem, "float32")
+    received = programs.shapes(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
+    checks.same_tree("gradients", received, "the parameters", parameters)
+    return parameters
 
 
 def _check_update(role: str, optimizer: optax.GradientTransformation, parameters: PyTree) -> None:
@@ -224,19 +230,17 @@ def _check_update(role: str, optimizer: optax.GradientTransformation, parameters
         state = programs.shapes(optimizer.init, parameters)
         updates, after = programs.shapes(optimizer.update, parameters, state, parameters)
     except Exception as error:
-        raise ValueError(
-            f"compare_optimizers: expected a {role} whose init(parameters) and update(gradients, "
+        raise checks.InvalidValue(
+            f"expected a {role} whose init(parameters) and update(gradients, "
             f"state, parameters) can be traced. Received: {type(error).__name__}: {error}"
         ) from error
     shapes = [jax.tree.map(jnp.shape, tree) for tree in (updates, parameters)]
     if shapes[0] != shapes[1]:
-        raise ValueError(
-            f"compare_optimizers: expected updates of the {role} with the parameters' structure "
+        raise checks.InvalidValue(
+            f"expected updates of the {role} with the parameters' structure "
             f"and shapes, {shapes[1]}. Received: {shapes[0]}"
         )
-    checks.same_tree(
-        "compare_optimizers", f"states of the {role} after a step", after, "the one before", state
-    )
+    checks.same_tree(f"states of the {role} after a step", after, "the one before", state)
 
 
 def _conclusion(found: list[tuple[ProblemComparison, list[Lockstep]]]) -> Comparison:

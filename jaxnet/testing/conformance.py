@@ -65,6 +65,7 @@ class Report(NamedTuple):
         return "\n".join(lines)
 
 
+@checks.door
 def check_optimizer(
     optimizer: Optimizer | Callable[[Any], Optimizer],
     *,
@@ -91,7 +92,7 @@ def check_optimizer(
     >>> print(report.checks[1].seen)
     shapes, dtypes and weak types of 1 leaves
     """
-    checks.flag("check_optimizer", "per_element", per_element)
+    checks.boolean("per_element", per_element)
     init, update = map(_as_it_is_now, _built("optimizer", optimizer))
     subject = Subject(init, update, _function(optimizer), per_element)
     expected = None if reference is None else _built("reference", reference)
@@ -119,11 +120,10 @@ def _built(role: str, optimizer: Any) -> optax.GradientTransformation:
     try:
         built = make(_RATE) if make else optimizer
     except Exception as error:
-        raise TypeError(
-            f"check_optimizer: expected the {role} as a function of the learning rate. "
-            f"Received: {first_line(error)}"
+        raise checks.InvalidType(
+            f"expected the {role} as a function of the learning rate. Received: {first_line(error)}"
         ) from error
-    return as_optimizer("check_optimizer", role, built)
+    return as_optimizer(role, built)
 
 
 def _as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:

@@ -120,7 +120,7 @@ def _counting_widely(
     try:
         state = programs.shapes(init, parameters)
         _, after = programs.shapes(update, parameters, state, parameters)
-        checks.same_tree("", "state", after, "the one before", state)
+        checks.same_tree("state", after, "the one before", state)
     except (TypeError, ValueError):  # it insists on int32
         return optimizer
     return wide
@@ -175,8 +175,8 @@ def run_lockstep(
                 finite &= np.isfinite(leaf.reshape(steps, -1)).all(1)
         until = steps if finite.all() else int(finite.argmin())
         if until == 0:
-            raise ValueError(
-                "compare_optimizers: expected a reference that is finite on its first step. "
+            raise checks.InvalidValue(
+                "expected a reference that is finite on its first step. "
                 f"Received: one that is not, on problem {problem.name!r} in {dtype}"
             )
 

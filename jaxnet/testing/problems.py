@@ -47,6 +47,7 @@ class Problem(NamedTuple):
     gradients: Callable[[Parameters, Int[Array, ""]], Parameters]
 
 
+@checks.door
 def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
     """The problems that optimizers are compared on; another seed draws other numbers.
 
@@ -58,7 +59,7 @@ def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
     >>> [problem.name for problem in standard_problems()]
     ['quadratic', 'narrow quadratic', 'rosenbrock', 'network', 'sparse', 'zero', 'magnitudes']
     """
-    seed = checks.whole_number("standard_problems", "seed", seed, 0)
+    seed = checks.integer("seed", seed, 0)
     random = np.random.default_rng(seed)
     normal, uniform = random.standard_normal, random.uniform
     start = _drawn(normal)

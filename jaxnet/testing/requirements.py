@@ -50,7 +50,7 @@ class NotAsked(Exception):
 def runs(subject: Subject) -> str:
     """`update` takes gradients, state and parameters, and gives updates like the parameters."""
     updates, _ = subject.update(_tree(1), subject.init(_tree(0)), _tree(0))
-    checks.same_tree("update", "updates", updates, "the parameters", _tree(0))
+    _check_tree("updates", updates, "the parameters", _tree(0))
     return "updates are like the parameters"
 
 
@@ -158,7 +158,7 @@ def abstract(subject: Subject) -> str:
     """`eval_shape` knows the updates without computing them."""
     state = jax.eval_shape(subject.init, _tree(0))
     updates, _ = jax.eval_shape(subject.update, _tree(1), state, _tree(0))
-    checks.same_tree("eval_shape", "updates", updates, "the parameters", _tree(0))
+    _check_tree("updates", updates, "the parameters", _tree(0))
     return "eval_shape knows the updates"
 
 
@@ -204,7 +204,7 @@ def any_tree(subject: Subject) -> str:
     for name, tree in trees.items():
         try:
             updates, _ = jax.eval_shape(subject.update, tree, subject.init(tree), tree)
-            checks.same_tree("update", "updates", updates, "the parameters", tree)
+            _check_tree("updates", updates, "the parameters", tree)
         except Exception as error:
             raise Failed(f"{name}: {first_line(error)}") from error
     return ", ".join(trees)
@@ -354,6 +354,9 @@ _COUNTED = 5
 class _Pair(NamedTuple):
     first: Any
     second: Any
+
+
+_check_tree = checks.door(checks.same_tree, "update")
 
 
 def first_line(error: Exception) -> str:

@@ -24,6 +24,7 @@ EXAMPLES_AT_A_TIME = 1024
 """A loss or a metric: `measure(outputs, targets) -> [batch]`."""
 
 
+@checks.door
 def evaluate(
     network: Network,
     parameters: PyTree,
@@ -44,12 +45,12 @@ def evaluate(
     >>> evaluate(network, [(jnp.eye(2), jnp.zeros(2))], data, {"accuracy": accuracy})
     {'accuracy': Array(1., dtype=float32)}
     """
-    check_network("evaluate", network)
-    checks.arrays("evaluate", "parameters", parameters)
-    given, data = data, check_data("evaluate", "data", data)
-    batch_size = checks.whole_number("evaluate", "batch_size", batch_size, 1)
-    check_names("evaluate", "measures", measures)
-    check_measures("evaluate", "data", network, measures, data, parameters, given)
+    check_network(network)
+    checks.arrays("parameters", parameters)
+    given, data = data, check_data("data", data)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    check_names("measures", measures)
+    check_measures("data", network, measures, data, parameters, given)
     data = with_relative_weights(data)
     static = network, dict(measures), batch_size
     return programs.compile_once(means_over, static, (parameters, data))(parameters, data)
@@ -82,6 +83,7 @@ def means_over(
     return {name: plain_mean(values, weights) for name, values in means.items()}
 
 
+@checks.door
 def predict(
     network: Network,
     parameters: PyTree,
@@ -97,14 +99,13 @@ def predict(
     >>> predict(mlp([2, 2]), [(jnp.eye(2), jnp.ones(2))], jnp.array([[1.0, 2.0]]))
     Array([[2., 3.]], dtype=float32)
     """
-    check_network("predict", network)
-    checks.arrays("predict", "parameters", parameters)
-    batch_size = checks.whole_number("predict", "batch_size", batch_size, 1)
-    inputs = as_array("predict", "inputs", inputs)
+    check_network(network)
+    checks.arrays("parameters", parameters)
+    batch_size = checks.integer("batch_size", batch_size, 1)
+    inputs = as_array("inputs", inputs)
     if inputs.ndim < 2:
-        raise ValueError(
-            "predict: expected inputs of shape [examples, features]. "
-            f"Received: {list(inputs.shape)}"
+        raise checks.InvalidValue(
+            f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
     program = programs.compile_once(_predict, (network, batch_size), (parameters, inputs))
     return program(parameters, inputs)
@@ -122,36 +123,33 @@ def _predict(network: Network, batch_size: int, parameters: PyTree, inputs: Arra
     return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
 
 
-def named_measures(
-    function: str, loss: Loss, metrics: Mapping[str, Metric] | None
-) -> dict[str, Metric]:
+def named_measures(loss: Loss, metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
     """The loss, as "cost", and the metrics, which must not be called as anything else is."""
-    checks.routine(function, "loss", loss)
+    checks.function("loss", loss)
     metrics = {} if metrics is None else metrics
-    check_names(function, "metrics", metrics)
+    check_names("metrics", metrics)
     for name in metrics:
         if name == "cost" or name.startswith("validation_"):
-            raise ValueError(
-                f"{function}: expected metrics with names other than 'cost' and 'validation_...', "
+            raise checks.InvalidValue(
+                f"expected metrics with names other than 'cost' and 'validation_...', "
                 f"which are taken. Received: {name!r}"
             )
     return {"cost": loss, **metrics}
 
 
-def check_names(function: str, name: str, measures: Mapping[str, Metric]) -> None:
+def check_names(name: str, measures: Mapping[str, Metric]) -> None:
     """Measures as a mapping from names to functions."""
     if isinstance(measures, Mapping) and all(
         isinstance(label, str) and callable(measure) for label, measure in measures.items()
     ):
         return
-    raise TypeError(
-        f"{function}: expected {name} as names and functions, such as "
+    raise checks.InvalidType(
+        f"expected {name} as names and functions, such as "
         f"{{'accuracy': jaxnet.accuracy}}. Received: {checks.describe(measures)}"
     )
 
 
 def check_measures(
-    function: str,
     name: str,
     network: Network,
     measures: Mapping[str, Metric],
@@ -170,12 +168,12 @@ def check_measures(
                 functools.partial(_per_example, label, measure, targets=data.targets), outputs
             )
     except (TypeError, ValueError) as error:
-        kind = TypeError if isinstance(error, TypeError) else ValueError
+        kind = checks.InvalidType if isinstance(error, TypeError) else checks.InvalidValue
         said = str(error).partition("\n")[0]
         if said.endswith(no_labels := f"integer labels. Received: {checks.as_given(data.targets)}"):
             said = said.removesuffix(no_labels)
             said += f"integer labels. Received: {checks.as_given(given[1])}"
-        raise kind(f"{function}: {name}: {said}") from error
+        raise kind(f"{name}: {said}") from error
 
 
 def batch_means(measures: Mapping[str, Metric], outputs: Array, batch: Data) -> dict[str, Array]:
@@ -188,12 +186,12 @@ def batch_means(measures: Mapping[str, Metric], outputs: Array, batch: Data) -> 
 
 
 def _per_example(name: str, measure: Metric, outputs: Array, targets: Array) -> Array:
-    values = checks.floating(name, "values", measure(outputs, targets))
-    if values.shape != targets.shape[:1]:
-        raise ValueError(
-            f"{name}: expected one value per example, [{len(targets)}]. "
-            f"Received: {list(values.shape)}"
-        )
+    with checks.about(name):
+        values = checks.floating("values", measure(outputs, targets))
+        if values.shape != targets.shape[:1]:
+            raise checks.InvalidValue(
+                f"expected one value per example, [{len(targets)}]. Received: {list(values.shape)}"
+            )
     return values
 
 

@@ -69,16 +69,18 @@ class TrainState(NamedTuple):
     task: Task | None = None
 
 
+@checks.door
 def initial_state(
     network: Network, optimizer: optax.GradientTransformation, *, key: Key[Array, ""]
 ) -> TrainState:
     """The state before the first step: parameters drawn from the key."""
-    check_arguments("initial_state", network, optimizer)
-    checks.key("initial_state", key)
+    check_arguments(network, optimizer)
+    checks.key(key)
     parameters = network.init(key)
     return TrainState(parameters, optimizer.init(parameters), jnp.zeros((), jnp.int32))
 
 
+@checks.door
 def make_step(
     network: Network,
     loss: Loss,
@@ -115,20 +117,20 @@ def make_step(
     >>> state.parameters[0].weights, state.parameters[0].biases
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
-    check_arguments("make_step", network, optimizer)
-    advance = _make_plain_step(network, named_measures("make_step", loss, metrics), optimizer)
+    check_arguments(network, optimizer)
+    advance = _make_plain_step(network, named_measures(loss, metrics), optimizer)
 
     def step(
         state: TrainState,
         batch: DataLike,
         key: Key[Array, ""] | None = None,
     ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        check_state("step", state)
+        check_state(state)
         if key is not None:
-            checks.key("step", key)
-        return advance(state, with_relative_weights(check_data("step", "batch", batch)), key)
+            checks.key(key)
+        return advance(state, with_relative_weights(check_data("batch", batch)), key)
 
-    return step
+    return checks.door(step)
 
 
 def _make_plain_step(
@@ -153,7 +155,6 @@ def _make_plain_step(
             return value
 
         updates, optimizer_state = compute_updates(
-            "step",
             optimizer,
             gradients,
             state.optimizer_state,
@@ -228,7 +229,7 @@ def make_epoch(
     must be set, as `train` does.
     """
     batches = make_batches(data, key=key, batch_size=batch_size)
-    named = named_measures("make_epoch", loss, metrics)
+    named = named_measures(loss, metrics)
     step = _make_plain_step(network, named, optimizer)
 
     def one_step(state: TrainState, rows_and_real: Any) -> Any:
@@ -252,6 +253,7 @@ def make_epoch(
     return epoch
 
 
+@checks.door
 def train(
     network: Network,
     loss: Loss,
@@ -314,15 +316,15 @@ def train(
     >>> jax.vmap(run)(keys, rates)[1]["cost"].shape
     (5, 99)
     """
-    check_arguments("train", network, optimizer, state)
-    checks.key("train", key)
-    checks.whole_number("train", "epochs", epochs, 1)
-    given, data = (data, validation), check_data("train", "data", data)
-    epochs, batch_size = check_steps("train", epochs, batch_size, data)
+    check_arguments(network, optimizer, state)
+    checks.key(key)
+    checks.integer("epochs", epochs, 1)
+    given, data = (data, validation), check_data("data", data)
+    epochs, batch_size = check_steps(epochs, batch_size, data)
     if validation is not None:
-        validation = check_data("train", "validation", validation)
-    measures = named_measures("train", loss, metrics)
-    check_run("train", network, measures, optimizer, data, validation, key, state, given)
+        validation = check_data("validation", validation)
+    measures = named_measures(loss, metrics)
+    check_run(network, measures, optimizer, data, validation, key, state, given)
     if state is None:
         state = starting_state(network, optimizer, key)
     state = on_task(state, data, validation, batch_size)
@@ -343,34 +345,32 @@ def train(
 
 
 def check_arguments(
-    function: str,
     network: Network,
     optimizer: optax.GradientTransformation,
     state: TrainState | None = None,
 ) -> None:
     """Arguments of the right type."""
-    check_network(function, network)
-    checks.optimizer(function, "optimizer", optimizer)
+    check_network(network)
+    checks.optimizer("optimizer", optimizer)
     if state is not None:
-        check_state(function, state)
+        check_state(state)
 
 
-def check_state(function: str, state: TrainState) -> None:
+def check_state(state: TrainState) -> None:
     """A state of arrays, whose parts are what training makes them."""
-    checks.instance(function, "state", state, TrainState)
-    checks.arrays(function, "state", state)
-    checks.counter(function, "state.step", state.step)
+    checks.instance("state", state, TrainState)
+    checks.arrays("state", state)
+    checks.counter("state.step", state.step)
     if state.task is not None:
-        checks.instance(function, "state.task", state.task, Task)
-        checks.counter(function, "state.task.fingerprint", state.task.fingerprint)
-        checks.counter(function, "state.task.start", state.task.start)
+        checks.instance("state.task", state.task, Task)
+        checks.counter("state.task.fingerprint", state.task.fingerprint)
+        checks.counter("state.task.start", state.task.start)
     if state.best is None:
         return
-    checks.instance(function, "state.best", state.best, BestSoFar)
-    checks.counter(function, "state.best.epoch", state.best.epoch)
-    checks.scalar(function, "state.best.cost", state.best.cost)
+    checks.instance("state.best", state.best, BestSoFar)
+    checks.counter("state.best.epoch", state.best.epoch)
+    checks.scalar("state.best.cost", state.best.cost)
     checks.same_tree(
-        function,
         "state.best.parameters",
         state.best.parameters,
         "state.parameters",
@@ -379,7 +379,6 @@ def check_state(function: str, state: TrainState) -> None:
 
 
 def check_run(
-    function: str,
     network: Network,
     measures: Mapping[str, Metric],
     optimizer: optax.GradientTransformation,
@@ -394,26 +393,25 @@ def check_run(
     What data and validation were when they were `given` is for error messages.
     """
     parameters = programs.shapes(network.init, key) if state is None else state.parameters
-    check_measures(function, "data", network, measures, data, parameters, given[0])
+    check_measures("data", network, measures, data, parameters, given[0])
     if validation is not None:
-        check_measures(function, "validation", network, measures, validation, parameters, given[1])
+        check_measures("validation", network, measures, validation, parameters, given[1])
     optimizer_state = programs.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(parameters, optimizer_state, count)
     else:
         checks.same_tree(
-            function,
             "leaves of state.optimizer_state",
             state.optimizer_state,
             "those of the optimizer",
             optimizer_state,
         )
-    _check_step(function, make_step(network, measures["cost"], optimizer), state, data, key)
+    _check_step(make_step(network, measures["cost"], optimizer), state, data, key)
 
 
 def _check_step(
-    function: str, step: Callable[..., Any], state: TrainState, data: Data, key: Key[Array, ""]
+    step: Callable[..., Any], state: TrainState, data: Data, key: Key[Array, ""]
 ) -> None:
     """Traces a step, and sees that another can follow: one program makes them all."""
     try:
@@ -421,9 +419,8 @@ def _check_step(
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         first_lines = "\n".join(str(error).splitlines()[:3])
-        raise kind(f"{function}: {first_lines.removeprefix('step: ')}") from error
+        raise kind(f"{first_lines.removeprefix('step: ')}") from error
     checks.same_tree(
-        function,
         "leaves of the optimizer's state after a step",
         after.optimizer_state,
         "those before it",
@@ -490,7 +487,7 @@ def _digest(array: Array) -> UInt32[Array, ""]:
 
 def _keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
     if state.best is None:
-        raise ValueError("make_epoch: expected a state with a best for validation. Received: None")
+        raise checks.InvalidValue("expected a state with a best for validation. Received: None")
     now = BestSoFar(state.parameters, cost.astype(state.best.cost.dtype), epoch)
     first = (state.best.epoch == 0) & jnp.isfinite(now.cost)
     better = first | (now.cost < state.best.cost)

@@ -19,7 +19,6 @@ from jaxnet.core import checks
 
 
 def compute_updates(
-    function: str,
     optimizer: optax.GradientTransformation,
     gradients: PyTree,
     state: PyTree,
@@ -42,7 +41,7 @@ def compute_updates(
 
     def cost(trial: PyTree) -> Array:
         if _shapes(trial) != _shapes(parameters):
-            raise ValueError(f"{function}: {_PARTIAL}. Received: {checks.outline(trial)}")
+            raise checks.InvalidValue(f"{_PARTIAL}. Received: {checks.outline(trial)}")
         # As `optax.apply_updates` would give them: line searches make float32 of bfloat16.
         return value_fn(jax.tree.map(lambda t, p: jnp.asarray(t, p.dtype), trial, parameters))
 
@@ -60,10 +59,10 @@ def compute_updates(
         explanation = _explanation(error, offered)
         if not explanation:
             raise
-        raise TypeError(f"{function}: {explanation}") from error
+        raise checks.InvalidType(f"{explanation}") from error
     if _shapes(updates) != _shapes(parameters):
-        raise ValueError(
-            f"{function}: expected updates of the parameters' structure and shapes, "
+        raise checks.InvalidValue(
+            f"expected updates of the parameters' structure and shapes, "
             f"{checks.outline(parameters)}. Received: {checks.outline(updates)}"
         )
     return updates, state

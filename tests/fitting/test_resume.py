@@ -168,7 +168,7 @@ DTYPES = ["float32", "float64", "float16", "bfloat16", "float8_e5m2", "bool", "u
 
 
 def fingerprint_of(inputs, targets=((0,),)):
-    data = check_data("test", "data", (inputs, targets))
+    data = check_data("data", (inputs, targets))
     return int(jax.jit(fingerprint, static_argnums=2)(data, data, 1))
 
 

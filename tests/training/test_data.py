@@ -22,7 +22,7 @@ from jaxnet.training.data import Data, check_data
     ],
 )
 def test_dtypes_of_inputs(value, dtype):
-    assert check_data("f", "data", (value, [0, 1])).inputs.dtype == dtype
+    assert check_data("data", (value, [0, 1])).inputs.dtype == dtype
 
 
 @pytest.mark.parametrize(
@@ -37,13 +37,11 @@ def test_dtypes_of_inputs(value, dtype):
     ],
 )
 def test_dtypes_of_targets(value, dtype):
-    assert check_data("f", "data", (np.ones((2, 1)), value)).targets.dtype == dtype
+    assert check_data("data", (np.ones((2, 1)), value)).targets.dtype == dtype
 
 
 def test_values_arrive():
-    data = check_data(
-        "f", "data", (pandas.DataFrame({"a": [1.5, 2], "b": [3, 4]}), [7, 8], [0.5, 2])
-    )
+    data = check_data("data", (pandas.DataFrame({"a": [1.5, 2], "b": [3, 4]}), [7, 8], [0.5, 2]))
     np.testing.assert_array_equal(data.inputs, [[1.5, 3], [2, 4]])
     np.testing.assert_array_equal(data.targets, [7, 8])
     np.testing.assert_array_equal(data.weights, [0.5, 2])
@@ -55,12 +53,12 @@ def test_the_caller_may_overwrite_its_own(offset):
     room = np.zeros(8192, np.uint8)
     begin = -room.ctypes.data % 64 + offset
     inputs = room[begin : begin + 4096].view(np.float32).reshape(64, 16)
-    data = check_data("f", "data", (inputs, np.zeros(64)))
+    data = check_data("data", (inputs, np.zeros(64)))
     inputs[:] = 1
     np.testing.assert_array_equal(data.inputs, np.zeros((64, 16)))
 
 
 def test_a_tuple_is_data():
     inputs, targets = jnp.ones((2, 1)), jnp.ones(2)
-    assert check_data("f", "data", (inputs, targets)) == Data(inputs, targets)
-    assert check_data("f", "data", Data(inputs, targets)) == Data(inputs, targets)
+    assert check_data("data", (inputs, targets)) == Data(inputs, targets)
+    assert check_data("data", Data(inputs, targets)) == Data(inputs, targets)
