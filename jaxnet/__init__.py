@@ -68,12 +68,16 @@ from jaxnet.training.evaluation import (
     evaluate as evaluate,
     predict as predict,
 )
-from jaxnet.training.train import (
+from jaxnet.training.state import (
     BestSoFar as BestSoFar,
     Task as Task,
     TrainState as TrainState,
     initial_state as initial_state,
+)
+from jaxnet.training.step import (
     make_step as make_step,
+)
+from jaxnet.training.train import (
     train as train,
 )
 from jaxnet.debug.intermediates import (
@@ -101,6 +105,7 @@ from jaxnet.debug.replay import (
     NonFiniteStep as NonFiniteStep,
 )
 from jaxnet.fitting.run_directory import (
+    Checkpoints as Checkpoints,
     CheckpointWarning as CheckpointWarning,
 )
 from jaxnet.fitting.fit import (

@@ -49,9 +49,7 @@ def train(folder: pathlib.Path, keep: int) -> None:
         validation=(inputs[400:], labels[400:]),
         patience=EPOCHS,
         progress=False,
-        checkpoint=folder,
-        keep=keep,
-        save_every=1,
+        checkpoints=jaxnet.Checkpoints(folder, keep=keep, every=1),
     )
 
 

@@ -1146,8 +1146,8 @@ TypeError: fit: data: accuracy: expected integer labels. Received: float64[6]
 TypeError: fit: expected an integer for epochs. Received: timedelta64[s][]
 >>> fit(batch_size=np.datetime64(2, "s"))
 TypeError: fit: expected an integer for batch_size. Received: datetime64[s][]
->>> fit(save_every=np.timedelta64(30, "s"))
-TypeError: fit: expected save_every as a number of epochs or a datetime.timedelta.
+>>> fit(checkpoints=jaxnet.Checkpoints("unused", every=np.timedelta64(30, "s")))
+TypeError: fit: expected checkpoints.every as a number of epochs or a datetime.timedelta.
 Received: timedelta64[s][]
 >>> fit(state=STATE._replace(step=3.7))
 TypeError: fit: expected an integer for state.step. Received: float 3.7

@@ -1,4 +1,4 @@
-"""What keeps a network from learning, layer by layer: dead units, lost gradients, wild updates."""
+"""Examines each layer for dead units, vanishing gradients and oversized updates."""
 
 import collections
 from collections.abc import Callable, Iterator, Sequence
@@ -14,41 +14,42 @@ from jaxnet.core import checks, programs
 from jaxnet.debug.intermediates import Visit, layers_in, table, visits
 from jaxnet.debug.nonfinite import (
     NonFinite,
-    Place,
-    Step,
-    check_step,
-    has_numbers,
-    noise_of,
-    not_finite,
-    origin_of,
-    places_of,
-    watched_step,
+    RecordedStep,
+    Value,
+    check_batch,
+    find_first,
+    has_floats,
+    is_nonfinite,
+    list_values,
+    record_step,
 )
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike
-from jaxnet.training.train import TrainState, check_arguments
+from jaxnet.training.keys import step_key
+from jaxnet.training.objective import make_objective
+from jaxnet.training.state import TrainState
 
-_FLAT = 1e-3  # a slope: that of tanh at 4.1, of the sigmoid at 6.9
-_MANY = 1 / 4  # of a layer's units; a few dead ones are nothing special
-_UNEVEN = 1e-4  # of two layers' gradients
-_LARGE = 1 / 2  # an update, relative to what it changes
-_ROUNDED_AWAY = 2.0**-24  # likewise: half a unit in the last place of float32
+_FLAT = 1e-3  # a derivative, such as that of tanh at 4.1 or of the sigmoid at 6.9
+_MANY = 1 / 4  # of a layer's units; a few dead ones are common
+_UNEVEN = 1e-4  # the ratio of two layers' gradients
+_LARGE = 1 / 2  # the ratio of an update to the weights
+_ROUNDED_AWAY = 2.0**-24  # the same ratio: half a unit in the last place of float32
 
 
 class LayerDiagnosis(NamedTuple):
-    """What `diagnose` found in a layer.
+    """The diagnosis of a layer.
 
     Attributes:
         name: as in `intermediates`.
         weights, gradients, updates: Euclidean norms, over all of the layer's parameters; `None`
-            where there are none.
+            if there are none.
         ratio: `updates / weights`; often about 0.001.
-        units: how many outputs; `None` where they cannot be looked at one by one.
+        units: the number of outputs; `None` if they cannot be examined one by one.
         dead: units whose output and derivative are exactly 0 for every example.
         saturated: units of hidden layers, not dead, whose derivative is below 0.001 for every
             example.
-        non_finite: how many values of each quantity, where there are any.
+        non_finite: the number of non-finite values by quantity.
     """
 
     name: str
@@ -63,14 +64,14 @@ class LayerDiagnosis(NamedTuple):
 
 
 class Diagnosis(NamedTuple):
-    """What `diagnose` found; `print` it.
+    """The diagnosis of a network; `print` it.
 
     Attributes:
-        layers: in order; a residual block follows its own.
+        layers: in order; a residual block follows the layers inside it.
         cost: of the batch.
-        non_finite_losses: of how many examples the loss is not finite.
-        nonfinite: of the first value that is not finite, if there is one.
-        findings: a sentence for each thing out of the ordinary; none for a healthy network.
+        non_finite_losses: the number of examples whose loss is non-finite.
+        nonfinite: the first non-finite value, if there is one.
+        findings: a sentence for each problem; none for a healthy network.
     """
 
     layers: tuple[LayerDiagnosis, ...]
@@ -81,12 +82,12 @@ class Diagnosis(NamedTuple):
 
     def __str__(self) -> str:
         titles = ["layer", "weights", "gradients", "updates", "ratio"]
-        titles += ["units", "dead", "saturated", "not finite"]
+        titles += ["units", "dead", "saturated", "non-finite"]
         rows = [
             [row.name, *map(_cell, row[1:-1]), str(sum(row.non_finite.values()))]
             for row in self.layers
         ]
-        findings = self.findings or ("nothing out of the ordinary",)
+        findings = self.findings or ("no problems found",)
         return "\n".join([f"cost {self.cost:.4g}", "", table([titles, *rows]), "", *findings])
 
 
@@ -101,15 +102,15 @@ def diagnose(
     optimizer_state: PyTree | None = None,
     key: Key[Array, ""] | None = None,
 ) -> Diagnosis:
-    """Looks at every layer for what keeps a network from learning, on one batch.
+    """Examines every layer on one batch for problems that keep a network from learning.
 
     Args:
         network, loss: as in `train`.
         parameters: the network's.
-        batch: `(inputs, targets)` or `(inputs, targets, weights)`; some hundred examples are good.
-        optimizer: for the updates that it would make.
-        optimizer_state: by default the initial one.
-        key: for dropout, as in the first step with that key; by default there is none.
+        batch: `(inputs, targets)` or `(inputs, targets, weights)`, a few hundred examples.
+        optimizer: computes the updates to examine; by default there are none.
+        optimizer_state: by default the initial state.
+        key: for dropout, as in the first step with this key; by default there is no dropout.
 
     Findings are values that are not finite; a quarter or more of a layer's units dead or
     saturated; a gradient that is 0, or 10,000 times smaller or larger than that of the last layer;
@@ -117,7 +118,7 @@ def diagnose(
     0 do not count.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+        ValueError, TypeError: an invalid argument, before anything is compiled.
 
     >>> from jaxnet import dense, relu, serial, squared_error
     >>> network = serial(dense(1, 4, relu), dense(4, 1))
@@ -130,44 +131,45 @@ def diagnose(
     """
     if optimizer is None and optimizer_state is not None:
         raise checks.InvalidValue("expected an optimizer with optimizer_state. Received: None")
+    objective = make_objective(network, loss)
     rule = optax.identity() if optimizer is None else optimizer
-    check_arguments(network, rule)
+    checks.optimizer("optimizer", rule)
     checks.arrays("parameters", parameters)
-    batch = check_step(network, loss, parameters, batch, key)
-    kept = rule.init(parameters) if optimizer_state is None else optimizer_state
-    state = TrainState(parameters, kept, jnp.zeros((), jnp.int32))
-    plan = network, loss, rule
-    step = watched_step(plan, state, batch, key)
+    batch = check_batch(objective, parameters, batch, key)
+    if optimizer_state is None:
+        optimizer_state = rule.init(parameters)
+    state = TrainState(parameters, optimizer_state, jnp.zeros((), jnp.int32))
+    step = record_step(objective, rule, state, batch, key)
     if optimizer is None:
         step = step._replace(updates=None)
-    places = places_of(network, state, batch, step)
+    values = list_values(network, state, batch, step)
     arguments = state, batch, key
-    units = programs.compile_once(_units, (network,), arguments)(*arguments)
-    layers = tuple(_layer_diagnoses(network, parameters, step, places, units))
-    origin = origin_of(plan, state, batch, key, places)
-    losses, findings = int(not_finite(step.losses).sum()), tuple(_findings(layers, origin))
-    return Diagnosis(layers, float(step.cost), losses, origin, findings)
+    units = programs.compile_once(_examine_units, (network,), arguments)(*arguments)
+    layers = tuple(_diagnose_layers(network, parameters, step, values, units))
+    first = find_first(objective, state, batch, key, values)
+    losses, findings = int(is_nonfinite(step.losses).sum()), tuple(_find(layers, first))
+    return Diagnosis(layers, float(step.cost), losses, first, findings)
 
 
 class _Units(NamedTuple):
-    """Which units of a layer are dead, and which others have hardly a slope, for every example."""
+    """Which units of a layer are dead, and which others are saturated, for every example."""
 
     dead: Bool[Array, " units"]
     saturated: Bool[Array, " units"]
 
 
-def _units(
+def _examine_units(
     network: Network, state: TrainState, batch: Data, key: Key[Array, ""] | None
 ) -> list[_Units | None]:
-    seen = visits(network, state.parameters, batch.inputs, key=noise_of(key, state))
-    return [_units_of(visit, batch.weights) for visit in seen]
+    seen = visits(network, state.parameters, batch.inputs, key=step_key(key, state.step))
+    return [_examine_layer(visit, batch.weights) for visit in seen]
 
 
-def _units_of(visit: Visit, weights: Array | None) -> _Units | None:
-    """The units of a dense layer, or of an activation that is a layer by itself.
+def _examine_layer(visit: Visit, weights: Array | None) -> _Units | None:
+    """Examines the units of a dense layer, or of an activation that is a layer by itself.
 
-    Slopes are derivatives with respect to the biases, or the inputs. If the activation is
-    elementwise, then units stay as they are when every other one is changed.
+    Slopes are derivatives with respect to the biases or the inputs. An activation is elementwise
+    if changing every other unit leaves the rest unchanged.
     """
     outputs, (respond, at) = visit.outputs, _response(visit)
     if at is None or outputs.shape[-1:] != at.shape[-1:]:
@@ -189,20 +191,20 @@ def _units_of(visit: Visit, weights: Array | None) -> _Units | None:
 
 
 def _response(visit: Visit) -> tuple[Callable[[Array], Array], Array | None]:
-    """The layer as a function of its biases, or inputs, and what they are."""
+    """The layer as a function of its biases or inputs, and their values."""
     _, layer, parameters, inputs, _ = visit
     if layer.weighted_sums is not None:
         weights, biases = parameters
         return lambda biases: layer.apply((weights, biases), inputs), biases
-    elementwise = not jax.tree.leaves(parameters) and has_numbers(inputs)
+    elementwise = not jax.tree.leaves(parameters) and has_floats(inputs)
     return lambda inputs: layer.apply(parameters, inputs), inputs if elementwise else None
 
 
-def _layer_diagnoses(
+def _diagnose_layers(
     network: Network,
     parameters: PyTree,
-    step: Step,
-    places: list[Place],
+    step: RecordedStep,
+    values: list[Value],
     units: list[_Units | None],
 ) -> Iterator[LayerDiagnosis]:
     layers = layers_in(network, parameters)
@@ -214,9 +216,9 @@ def _layer_diagnoses(
         weights, update, unit = _norm(own), updates[i], units[i]
         hidden = i < len(layers) - 1
         non_finite: collections.Counter[str] = collections.Counter()
-        for place in places:
-            if place.layer == name:
-                non_finite[place.quantity] += int(not_finite(place.values).sum())
+        for value in values:
+            if value.layer == name:
+                non_finite[value.quantity] += int(is_nonfinite(value.values).sum())
         yield LayerDiagnosis(
             name or layer.name,
             weights,
@@ -240,13 +242,13 @@ def _cell(value: float | int | None) -> str:
     return "-" if value is None else str(value) if isinstance(value, int) else f"{value:.2g}"
 
 
-def _findings(layers: tuple[LayerDiagnosis, ...], origin: NonFinite | None) -> Iterator[str]:
-    if origin is not None:
-        yield f"the first value that is not finite: {origin}"
+def _find(layers: tuple[LayerDiagnosis, ...], first: NonFinite | None) -> Iterator[str]:
+    if first is not None:
+        yield f"the first non-finite value: {first}"
     gradients = [layer.gradients for layer in layers if layer.gradients is not None]
     for layer in layers:
         found = [*_about_units(layer)]
-        if origin is None:
+        if first is None:
             found += [*_about_gradient(layer, gradients[-1:]), *_about_update(layer)]
         yield from (f"layer {layer.name}: {finding}" for finding in found)
 
@@ -256,7 +258,7 @@ def _about_units(layer: LayerDiagnosis) -> Iterator[str]:
     if layer.dead and layer.dead >= many:
         yield (
             f"{layer.dead} of {layer.units} units are dead, 0 for every example and without a "
-            "gradient; usually the learning rate is too high, or their biases are too low"
+            "gradient; usually the learning rate is too high or the biases are too low"
         )
     if layer.saturated and layer.saturated >= many:
         yield (
@@ -269,14 +271,14 @@ def _about_gradient(layer: LayerDiagnosis, last: Sequence[float]) -> Iterator[st
     gradient = layer.gradients
     if gradient == 0:
         yield (
-            "its gradient is 0; units after it are dead or have no derivative, what goes into it "
-            "is 0, or nothing is left to learn"
+            "its gradient is 0; the units after it are dead or have no derivative, its "
+            "inputs are 0, or nothing is left to learn"
         )
     elif gradient is not None and gradient < _UNEVEN * last[0]:
         yield (
             f"its gradient, {gradient:.2g}, has vanished beside that of the last layer, "
-            f"{last[0]:.2g}; usually for many saturated or small layers, which layer_norm, "
-            "residual or another activation help"
+            f"{last[0]:.2g}; usually because many layers saturate or have small weights; "
+            "layer_norm, residual or another activation may help"
         )
     elif gradient is not None and gradient * _UNEVEN > last[0]:
         yield (
@@ -294,5 +296,5 @@ def _about_update(layer: LayerDiagnosis) -> Iterator[str]:
     if layer.ratio is not None and 0 < layer.ratio < _ROUNDED_AWAY:
         yield (
             f"its update is {layer.ratio:.2g} times as large as its weights, which float32 rounds "
-            "away; the learning rate is too low, or there is next to no gradient"
+            "away; the learning rate is too low or the gradient is nearly 0"
         )

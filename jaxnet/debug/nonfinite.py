@@ -1,7 +1,7 @@
-"""Where the NaN comes from: the first value of a training step that is not finite.
+"""Finds the first non-finite value in a step of training.
 
-The step is that of `make_step`, made again by a network and an optimizer that are watched, so what
-is looked at is what is computed in training.
+The step is that of `make_step`, with a network and an optimizer that record what they compute. So
+what is examined is what training computes.
 """
 
 import functools
@@ -18,23 +18,26 @@ from jaxnet.debug.intermediates import Visit, layers_in, visits
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike, check_data
-from jaxnet.training.evaluation import batch_means, check_measures
-from jaxnet.training.train import TrainState, check_arguments, check_state, make_step
+from jaxnet.training.keys import step_key
+from jaxnet.training.objective import Objective, check_means, make_objective, scale_weights
+from jaxnet.training.state import TrainState, check_state
+from jaxnet.training.step import make_inner_step
 
 
 class NonFinite(NamedTuple):
-    """Where the first value that is not finite appears; `print` it.
+    """The first non-finite value of a step; `print` it.
 
     Attributes:
         quantity: "inputs", "targets", "weights" (of examples), "parameters", "weighted sum",
             "activation", "output" (of layers that are not dense), "loss", "cost", "gradient",
             "update", "new parameters" or "optimizer state".
-        layer: its name as in `intermediates`. In a network without layers, the network's name
-            or the path of the parameter; of the optimizer's state the path; else empty.
-        rows: the positions in the batch of the examples that have such a value there. For a
-            gradient, those whose own gradient, each computed by itself, has; there may be none.
+        layer: the name of the layer, as in `intermediates`. In a network without layers it is the
+            name of the network or the path of the parameter, and for the optimizer's state the
+            path of the leaf. Otherwise it is empty.
+        rows: the positions in the batch of the examples whose value is non-finite. For a gradient,
+            the examples whose own gradient is; there may be none.
         value: nan, inf or -inf.
-        cause: a sentence on what usually causes that in that place.
+        cause: a sentence about the usual cause.
     """
 
     quantity: str
@@ -59,21 +62,25 @@ def find_nonfinite(
     batch: DataLike,
     key: Key[Array, ""] | None = None,
 ) -> NonFinite | None:
-    """Finds where the first infinite value or NaN of a training step appears, if one does.
+    """Finds the first infinite value or NaN of a training step.
 
-    First in the order of computation: the batch, the parameters, the weighted sums and activations
-    of one layer after the other, the losses and their mean, the gradients from the last layer to
-    the first, the updates, the new parameters, and what of the new optimizer state was finite
-    before. The losses of examples of weight 0 do not count. An infinity that is there on purpose,
-    such as the logit of a class that cannot be, is found like any other.
+    Quantities are examined in the order of computation: the batch, the parameters, the weighted
+    sums and activations of one layer after the other, the losses and their mean, the gradients
+    from the last layer to the first, the updates, the new parameters, and the values of the new
+    optimizer state that were finite before. The losses of examples of weight 0 do not count. An
+    intended infinity, such as the logit of an impossible class, is reported like any other.
 
     Args:
         network, loss, optimizer: as in `make_step`.
         state: before the step.
-        batch, key: those of the step.
+        batch: `(inputs, targets)` or `(inputs, targets, weights)`, as given to the step.
+        key: as given to the step.
+
+    Returns:
+        None if all values are finite.
 
     Raises:
-        ValueError, TypeError: arguments that do not fit, before anything is compiled.
+        ValueError, TypeError: an invalid argument, before anything is compiled.
 
     >>> from jaxnet import gradient_descent, initial_state, mlp, squared_error
     >>> network, optimizer = mlp([1, 1]), gradient_descent(0.1)
@@ -82,38 +89,49 @@ def find_nonfinite(
     >>> print(find_nonfinite(network, squared_error, optimizer, state, batch))
     inputs: nan, in rows 1 of the batch (1 in all); missing or infinite values in the data
     """
-    check_arguments(network, optimizer)
+    objective = make_objective(network, loss)
+    checks.optimizer("optimizer", optimizer)
     check_state(state)
-    batch = check_step(network, loss, state.parameters, batch, key)
-    plan = network, loss, optimizer
-    step = watched_step(plan, state, batch, key)
-    return origin_of(plan, state, batch, key, places_of(network, state, batch, step))
+    batch = check_batch(objective, state.parameters, batch, key)
+    return find_in_step(objective, optimizer, state, batch, key)
 
 
-def check_step(
-    network: Network,
-    loss: Loss,
-    parameters: PyTree,
-    batch: DataLike,
+def find_in_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Data,
     key: Key[Array, ""] | None,
+) -> NonFinite | None:
+    """The same, for arguments that were checked."""
+    step = record_step(objective, optimizer, state, batch, key)
+    values = list_values(objective.network, state, batch, step)
+    return find_first(objective, state, batch, key, values)
+
+
+def check_batch(
+    objective: Objective, parameters: PyTree, batch: DataLike, key: Key[Array, ""] | None
 ) -> Data:
-    """The batch as arrays; what does not fit the network, the loss or the rest is refused."""
-    checks.function("loss", loss)
+    """Converts a batch to arrays, and traces the objective on it."""
     given, batch = batch, check_data("batch", batch)
     if key is not None:
         checks.key(key)
-    check_measures("batch", network, {"cost": loss}, batch, parameters, given)
+    check_means(objective.network, objective.functions(), parameters, batch, "batch", given)
     return batch
 
 
-# A step, and all that is computed on the way.
+# A step, with everything that it computes.
 
 
-Plan = tuple[Network, Loss, optax.GradientTransformation]
+class RecordedStep(NamedTuple):
+    """The quantities of a step.
 
-
-class Step(NamedTuple):
-    """What a step computes; `forward` is the weighted sums, if any, and outputs of each layer."""
+    Attributes:
+        forward: the weighted sums, if any, and the outputs of each layer.
+        losses: one per example, 0 for examples of weight 0.
+        cost, gradients, updates: as in training; the updates may be left out.
+        state: after the step.
+    """
 
     forward: list[tuple[Array | None, Array]]
     losses: Array
@@ -123,22 +141,28 @@ class Step(NamedTuple):
     state: TrainState
 
 
-def watched_step(plan: Plan, state: TrainState, batch: Data, key: Key[Array, ""] | None) -> Step:
-    """Makes a step, and keeps all that is computed."""
-    arguments = state, batch, key
-    return programs.compile_once(_watched_step, plan, arguments)(*arguments)
-
-
-def _watched_step(
-    network: Network,
-    loss: Loss,
+def record_step(
+    objective: Objective,
     optimizer: optax.GradientTransformation,
     state: TrainState,
     batch: Data,
     key: Key[Array, ""] | None,
-) -> Step:
-    seen = visits(network, state.parameters, batch.inputs, key=noise_of(key, state))
-    outputs = network.apply(state.parameters, batch.inputs, key=noise_of(key, state))
+) -> RecordedStep:
+    """Makes a step, and returns everything that it computes."""
+    arguments = state, batch, key
+    return programs.compile_once(_record_step, (objective, optimizer), arguments)(*arguments)
+
+
+def _record_step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: Data,
+    key: Key[Array, ""] | None,
+) -> RecordedStep:
+    network, loss = objective.network, objective.loss
+    layers = visits(network, state.parameters, batch.inputs, key=step_key(key, state.step))
+    outputs = network.apply(state.parameters, batch.inputs, key=step_key(key, state.step))
     losses = loss(outputs, batch.targets)
     if batch.weights is not None:
         losses = jnp.where(batch.weights == 0, 0, losses)
@@ -148,17 +172,13 @@ def _watched_step(
         updates, after = optimizer.update(gradients, before, parameters, **extra)
         return updates, (after, gradients, updates)
 
-    watched = optax.GradientTransformation(optimizer.init, update)
-    new, metrics = make_step(network, loss, watched)(state, batch, key)
+    recording = optax.GradientTransformation(optimizer.init, update)
+    step = make_inner_step(objective.cost, recording)
+    new, metrics = step(state, scale_weights(batch), key)
     after, gradients, updates = new.optimizer_state
     new = new._replace(optimizer_state=after)
-    cost = metrics["cost"]
-    return Step([_sums_and_outputs(v) for v in seen], losses, cost, gradients, updates, new)
-
-
-def noise_of(key: Key[Array, ""] | None, state: TrainState) -> Key[Array, ""] | None:
-    """The key of a step, as `make_step` folds it."""
-    return None if key is None else jax.random.fold_in(key, state.step)
+    forward = [_sums_and_outputs(layer) for layer in layers]
+    return RecordedStep(forward, losses, metrics["cost"], gradients, updates, new)
 
 
 def _sums_and_outputs(visit: Visit) -> tuple[Array | None, Array]:
@@ -166,8 +186,8 @@ def _sums_and_outputs(visit: Visit) -> tuple[Array | None, Array]:
     return None if sums is None else sums(visit.parameters, visit.inputs), visit.outputs
 
 
-class Place(NamedTuple):
-    """A quantity of a step; `layer` is `None` where it belongs to none."""
+class Value(NamedTuple):
+    """The values of a quantity of a step; `layer` is None if they belong to no layer."""
 
     quantity: str
     layer: str | None
@@ -175,101 +195,102 @@ class Place(NamedTuple):
     values: Array | np.ndarray
 
 
-def places_of(network: Network, state: TrainState, batch: Data, step: Step) -> list[Place]:
-    """Everything that a step computes from and computes, in the order of computation."""
+def list_values(
+    network: Network, state: TrainState, batch: Data, step: RecordedStep
+) -> list[Value]:
+    """Lists the quantities of a step in the order of computation."""
     by_layer = functools.partial(_by_layer, network)
-    places = [
-        Place(name, None, "", values)
+    listed = [
+        Value(name, None, "", values)
         for name, values in batch._asdict().items()
         if values is not None
     ]
-    places += by_layer("parameters", state.parameters)
+    listed += by_layer("parameters", state.parameters)
     layers = layers_in(network, state.parameters)
     for (name, layer, _), (sums, outputs) in zip(layers, step.forward, strict=True):
         if sums is None:
-            places.append(Place("output", name, layer.name, outputs))
+            listed.append(Value("output", name, layer.name, outputs))
         else:
-            places.append(Place("weighted sum", name, layer.name, sums))
-            places.append(Place("activation", name, layer.name, outputs))
-    places += [Place("loss", None, "", step.losses), Place("cost", None, "", step.cost)]
-    places += reversed(by_layer("gradient", step.gradients))
+            listed.append(Value("weighted sum", name, layer.name, sums))
+            listed.append(Value("activation", name, layer.name, outputs))
+    listed += [Value("loss", None, "", step.losses), Value("cost", None, "", step.cost)]
+    listed += reversed(by_layer("gradient", step.gradients))
     if step.updates is not None:
-        places += by_layer("update", step.updates)
-        places += by_layer("new parameters", step.state.parameters)
+        listed += by_layer("update", step.updates)
+        listed += by_layer("new parameters", step.state.parameters)
         before = checks.named_leaves(state.optimizer_state)
         after = checks.named_leaves(step.state.optimizer_state)
         for path, values in after.items():
-            if has_numbers(values):  # an infinity from the start is on purpose
-                changed = np.where(not_finite(before[path]), 0, values)
-                places.append(Place("optimizer state", None, path, changed))
-    return [place for place in places if has_numbers(place.values)]
+            if has_floats(values):  # an infinity from the start is intended
+                changed = np.where(is_nonfinite(before[path]), 0, values)
+                listed.append(Value("optimizer state", None, path, changed))
+    return [value for value in listed if has_floats(value.values)]
 
 
-def _by_layer(network: Network, quantity: str, tree: PyTree) -> list[Place]:
+def _by_layer(network: Network, quantity: str, tree: PyTree) -> list[Value]:
     return [
-        Place(quantity, name, path, leaf)
+        Value(quantity, name, path, leaf)
         for name, _, part in layers_in(network, tree)
         for path, leaf in checks.named_leaves(part).items()
     ]
 
 
-def has_numbers(values: Array | np.ndarray) -> bool:
-    """Whether values can be other than finite: floating-point numbers."""
+def has_floats(values: Array | np.ndarray) -> bool:
+    """Whether values are floating-point numbers, which may be non-finite."""
     return bool(jnp.issubdtype(values.dtype, jnp.inexact))
 
 
-def not_finite(values: Array | np.ndarray) -> Bool[np.ndarray, "..."]:
+def is_nonfinite(values: Array | np.ndarray) -> Bool[np.ndarray, "..."]:
     """Which values are infinite or NaN."""
     return np.asarray(~np.isfinite(values))
 
 
-def origin_of(
-    plan: Plan,
+def find_first(
+    objective: Objective,
     state: TrainState,
     batch: Data,
     key: Key[Array, ""] | None,
-    places: list[Place],
+    values: list[Value],
 ) -> NonFinite | None:
-    """The first of the places with a value that is not finite, and what is known about it."""
-    wrong_ones = ((place, not_finite(place.values)) for place in places)
-    place, wrong = next(((p, w) for p, w in wrong_ones if w.any()), (None, None))
-    if place is None or wrong is None:
+    """Finds the first quantity with a non-finite value, and describes it."""
+    masks = ((value, is_nonfinite(value.values)) for value in values)
+    value, wrong = next(((v, mask) for v, mask in masks if mask.any()), (None, None))
+    if value is None or wrong is None:
         return None
     rows: Any = []
-    if place.quantity in _OF_EXAMPLES:
+    if value.quantity in _PER_EXAMPLE:
         rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
-    elif place.quantity == "gradient":
-        network, loss, _ = plan
+    elif value.quantity == "gradient":
         arguments = state, batch, key
-        program = programs.compile_once(_wrong_gradients, (network, loss), arguments)
-        own = _by_layer(network, "", program(*arguments))
-        same_layer = [p.values for p in own if (p.layer or p.leaf) == (place.layer or place.leaf)]
-        rows = np.flatnonzero(np.any(same_layer, axis=0))
-    limit = f"{place.values.dtype}'s {float(jnp.finfo(place.values.dtype).max):.2g}"
+        program = programs.compile_once(_find_wrong_gradients, (objective,), arguments)
+        own = _by_layer(objective.network, "", program(*arguments))
+        place = value.layer or value.leaf
+        rows = np.flatnonzero(
+            np.any([v.values for v in own if (v.layer or v.leaf) == place], axis=0)
+        )
+    limit = f"{value.values.dtype}'s {float(jnp.finfo(value.values.dtype).max):.2g}"
     return NonFinite(
-        place.quantity,
-        place.layer or place.leaf,
+        value.quantity,
+        value.layer or value.leaf,
         tuple(map(int, rows)),
-        float(np.asarray(place.values)[wrong][0]),
-        _CAUSES[place.quantity].format(limit=limit),
+        float(np.asarray(value.values)[wrong][0]),
+        _CAUSES[value.quantity].format(limit=limit),
     )
 
 
-_OF_EXAMPLES = ("inputs", "targets", "weights", "weighted sum", "activation", "output", "loss")
+_PER_EXAMPLE = ("inputs", "targets", "weights", "weighted sum", "activation", "output", "loss")
 
 
-def _wrong_gradients(
-    network: Network,
-    loss: Loss,
+def _find_wrong_gradients(
+    objective: Objective,
     state: TrainState,
     batch: Data,
     key: Key[Array, ""] | None,
 ) -> PyTree:
-    """For each leaf, of which examples the gradient, computed one by one, is not finite."""
+    """For each leaf, which examples have a non-finite gradient of their own."""
 
     def cost(parameters: PyTree, example: Data) -> Array:
-        outputs = network.apply(parameters, example.inputs, key=noise_of(key, state))
-        return batch_means({"cost": loss}, outputs, example)["cost"]
+        return objective.cost(parameters, example, step_key(key, state.step))[0]
 
     def wrong(row: Data) -> PyTree:
         gradients = jax.grad(cost)(state.parameters, jax.tree.map(lambda a: a[None], row))
@@ -281,27 +302,27 @@ def _wrong_gradients(
 _CAUSES = {
     "inputs": "missing or infinite values in the data",
     "targets": "missing or infinite values in the data",
-    "weights": "examples are weighted by numbers that are not finite",
-    "parameters": "they were so before this step, which did not cause it",
-    "weighted sum": "what is summed is finite, so it goes beyond {limit}: usually the learning "
-    "rate is too high and has made the weights grow, or the inputs are not standardised",
-    "activation": "the weighted sums are finite, so it is the activation function: an exponential "
-    "that overflows, a division by 0, or a logarithm or root outside of its domain",
-    "output": "what goes into the layer is finite, so it is the layer itself: a sum or an "
-    "exponential beyond {limit}, a division by 0, or a logarithm or root outside of its domain",
-    "loss": "the outputs are finite, so it is the loss: usually the logarithm of a probability "
-    "that is 0 (losses that take logits have no such point), or the square of a huge error",
-    "cost": "every loss is finite, but their sum goes beyond {limit}: the learning rate is too "
-    "high, or the targets are not standardised",
-    "gradient": "the losses are finite, so it is a derivative: usually of a root or a logarithm at "
-    "0, also where jnp.where passes over it, or a product that goes beyond {limit}, as the "
-    "learning rate is too high or the inputs are not standardised",
-    "update": "the gradients are finite, so it is the optimizer: a learning rate that is not "
-    "finite, a division by 0 without epsilon, a product beyond {limit}, or a state that was "
-    "not finite before",
-    "new parameters": "parameters and updates are finite, but their sum goes beyond {limit}: the "
+    "weights": "the weights of the examples are non-finite",
+    "parameters": "they were non-finite before this step, which is not the cause",
+    "weighted sum": "its terms are finite, so the sum exceeds {limit}: usually the learning rate "
+    "is too high and has made the weights grow, or the inputs are not standardized",
+    "activation": "the weighted sums are finite, so the cause is the activation function: an "
+    "exponential that overflows, a division by 0, or a logarithm or root outside its domain",
+    "output": "the inputs of the layer are finite, so the cause is the layer: a sum or an "
+    "exponential that exceeds {limit}, a division by 0, or a logarithm or root outside its domain",
+    "loss": "the outputs are finite, so the cause is the loss: usually the logarithm of a "
+    "probability of 0 (losses of logits avoid it), or the square of a huge error",
+    "cost": "every loss is finite, but their sum exceeds {limit}: the learning rate is too high, "
+    "or the targets are not standardized",
+    "gradient": "the losses are finite, so the cause is a derivative: usually of a root or a "
+    "logarithm at 0, even where jnp.where does not select it, or a product that exceeds {limit} "
+    "because the learning rate is too high or the inputs are not standardized",
+    "update": "the gradients are finite, so the cause is the optimizer: a non-finite learning "
+    "rate, a division by 0 without epsilon, a product that exceeds {limit}, or a state that was "
+    "non-finite before",
+    "new parameters": "parameters and updates are finite, but their sum exceeds {limit}: the "
     "learning rate is too high",
-    "optimizer state": "gradients and updates are finite, but what the optimizer keeps of them "
-    "goes beyond {limit}, like the square of a gradient of 1e20: the learning rate is too high, or "
-    "the data are not standardised",
+    "optimizer state": "gradients and updates are finite, but a value of the optimizer's state "
+    "exceeds {limit}, such as the square of a gradient of 1e20: the learning rate is too high, or "
+    "the data are not standardized",
 }

@@ -1,4 +1,8 @@
-"""The host's side of a run.
+"""The host's side of a run: what happens between two calls of the compiled program.
 
-Read `trainer`, `run_identity`, `run_directory` and `fit`.
+- `trainer`: the compiled program, which advances a run by several epochs per call
+- `run_identity`: what decides the numbers of a run, kept with a checkpoint and compared on resuming
+- `lock`: one process per directory
+- `run_directory`: the checkpoints of a run
+- `fit`: progress, early stopping, interrupts and checkpoints
 """

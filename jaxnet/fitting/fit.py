@@ -1,21 +1,18 @@
-"""Fitting: the host's side of a training run.
+"""Trains a network, with progress, early stopping and checkpoints.
 
-`fit` checks its arguments and has the epochs made, a stretch of them at a time. In between it looks
-in: it moves the progress bar, saves the run, and stops for a key press, for a cost that is not
-finite, or for a validation cost that no longer falls. The device is not kept waiting for more than
-a glance a few times a second.
+`fit` checks its arguments, then calls a compiled program that advances the run by several epochs.
+Between two calls, a few times per second, the host updates the progress bar, saves a checkpoint,
+and stops if Ctrl-C was pressed, a cost is non-finite or patience is exhausted.
 """
 
 import bisect
-import contextlib
-import datetime
 import functools
 import math
 import os
 import signal
 import time
-from collections.abc import Callable, Hashable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,33 +22,49 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks
 from jaxnet.core.console import bar_of, note_interrupts, warn
-from jaxnet.debug.replay import NonFiniteStep, first_failure
-from jaxnet.fitting import trainer
-from jaxnet.fitting.run_directory import CheckpointWarning, Every, RunFolder, Saved
+from jaxnet.debug.replay import NonFiniteStep
+from jaxnet.fitting.run_directory import (
+    Checkpoints,
+    CheckpointWarning,
+    NoDirectory,
+    RunDirectory,
+    Saved,
+    check_checkpoints,
+)
 from jaxnet.fitting.run_identity import identify
-from jaxnet.fitting.trainer import History, Plan, Run
+from jaxnet.fitting.trainer import History, Plan, Run, Trainer, make_trainer
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
-from jaxnet.training.data import Data, DataLike, check_data, check_steps, check_values
-from jaxnet.training.evaluation import with_relative_weights
-from jaxnet.training.train import TrainState, check_arguments
+from jaxnet.training.batches import check_steps
+from jaxnet.training.data import DataLike, check_data, check_values
+from jaxnet.training.objective import make_objective
+from jaxnet.training.state import TrainState, check_state
 
-OnEpoch = Callable[[int, dict[str, float], TrainState], bool | None]
+_SECONDS_PER_CALL = 0.2  # of the compiled program
 
-_SECONDS_BETWEEN_LOOKS = 0.2
+Advance = Callable[[Run, int], Run]
+
+
+@runtime_checkable
+class OnEpoch(Protocol):
+    """A function that `fit` calls after every epoch."""
+
+    def __call__(self, epoch: int, metrics: dict[str, float], state: TrainState, /) -> bool | None:
+        """Returns True to stop training; the epochs count from 1."""
+        ...
 
 
 class FitResult(NamedTuple):
-    """What a training run gives.
+    """The result of a training run.
 
     Attributes:
-        parameters: of the epoch with the lowest validation cost where there is validation, else of
-            the last.
+        parameters: those with the lowest validation cost if there is validation data, else the
+            last ones.
         history: for every epoch the "cost", the metrics by their names and, with validation,
-            "validation_cost" and so on; `pandas.DataFrame(history)` is a table of it.
-        state: after the last epoch, to go on from.
-        stopped: why: "finished", "patience", "on_epoch", "interrupted" or "not finite".
+            "validation_cost" and so on; `pandas.DataFrame(history)` makes a table of it.
+        state: after the last epoch, to continue training from.
+        stopped: the reason: "finished", "patience", "on_epoch", "interrupted" or "non-finite".
     """
 
     parameters: PyTree
@@ -61,19 +74,19 @@ class FitResult(NamedTuple):
 
 
 class NonFiniteError(FloatingPointError):
-    """A cost was infinite or NaN, or a parameter after an epoch.
+    """A cost, or a parameter after an epoch, is infinite or NaN.
 
     Attributes:
-        result: the run up to the end of the epoch before, as a `FitResult`.
-        epoch: the one in which it happened, counting from 1.
-        failure: where the first value that is not finite appeared, as a `NonFiniteStep`, or
-            None if it did not when that epoch was made again step by step.
+        result: the run up to the end of the epoch before, a `FitResult`.
+        epoch: the epoch in which it happened, counting from 1.
+        failure: the step and the value that became non-finite first, a `NonFiniteStep`; None if a
+            replay of the epoch, step by step, gave only finite values.
     """
 
     def __init__(
         self, message: str, result: FitResult, epoch: int, failure: NonFiniteStep | None
     ) -> None:
-        """The message, and what there is to go on from."""
+        """Sets the message and the attributes."""
         super().__init__(message)
         self.result, self.epoch, self.failure = result, epoch, failure
 
@@ -97,56 +110,58 @@ def fit(
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
     state: TrainState | None = None,
-    checkpoint: str | os.PathLike[str] | None = None,
-    keep: int = 3,
-    save_every: Every = datetime.timedelta(seconds=30),
+    checkpoints: str | os.PathLike[str] | Checkpoints | None = None,
 ) -> FitResult:
-    """Trains a network: `jaxnet.train`, with a progress bar, checks, early stopping, checkpoints.
+    """Trains a network: `jaxnet.train` with progress, early stopping, checkpoints and checks.
 
     Args:
-        network, loss, optimizer, key, epochs, batch_size, metrics, state: as in `train`; the same
-            key gives the same numbers. From the state of an earlier run, the best, patience and the
-            count of epochs go on if data, validation and batch size are the same, and begin anew if
-            not. The epochs that `on_epoch` and `history` count are those of this call.
-        data: `(inputs, targets)` or `(inputs, targets, weights)`: NumPy, JAX or pandas, or lists.
-            All floating-point numbers and the inputs become float32, other targets int32; JAX
-            arrays stay as they are.
-        validation: the same, of further data. It is evaluated after every epoch, and the
-            parameters of lowest cost on it are returned.
-        patience: stop after that many epochs in a row without a lower validation cost.
-        on_epoch: called after every epoch, `on_epoch(epoch, measures, state)`, counting from 1;
-            returning True stops. It costs a look from the host at every epoch. Where there is a
-            folder, a run that it stopped, or that ended with an error of it, is saved before; the
-            next call asks it about that epoch again, and goes on unless it stops again.
-        progress: whether to show a bar, if standard error is a terminal or a notebook.
-        checkpoint: a folder to save the run in. If it holds a checkpoint of the same run, training
-            resumes from it, to the same bits as if it had never been interrupted. A run is the same
-            if its data, key, starting state and JAX's settings have the same values, and JAX traces
-            its functions to the same programs; `epochs` may be more than it was. The files are
-            `save`'s, of `(state, history)`, and `best.safetensors` has the parameters of lowest
-            validation cost.
-        keep: how many of the last checkpoints stay, at least 1.
-        save_every: so many epochs, or so much time, but then never so often that it takes more than
-            a hundredth of the run's. The start and the end are saved anyhow.
+        network: any `Network`.
+        loss: `loss(outputs, targets) -> [batch]`, such as `softmax_cross_entropy`.
+        optimizer: jaxnet's or optax's.
+        data: `(inputs, targets)` or `(inputs, targets, weights)` as NumPy or JAX arrays, pandas
+            tables or lists. Floating-point numbers and inputs become float32, other targets int32.
+            JAX arrays are used unchanged.
+        key: the source of all randomness, as in `train`: the same key gives the same numbers.
+        epochs: the number of passes over the data.
+        batch_size: the number of examples per step; `None` for the full batch.
+        validation: held-out data in the same form, evaluated after every epoch.
+        metrics: functions of the form of the loss by name.
+        patience: the number of epochs without a lower validation cost after which to stop.
+        on_epoch: `on_epoch(epoch, metrics, state)` is called after every epoch, counting from 1;
+            training stops if it returns True. The host then waits for every single epoch. If it
+            raises an error or stops a run that is saved, a checkpoint is written first. When that
+            run is resumed, `on_epoch` is called for the same epoch again.
+        progress: whether to show a progress bar if standard error is a terminal or a notebook.
+        state: the state to continue from, as in `train`. The epochs in `on_epoch` and `history`
+            are those of this call.
+        checkpoints: a directory to save the run in, or `Checkpoints(directory, keep=, every=)`. If
+            it already holds a checkpoint of the same run, training resumes from it, bit for bit.
+            Two runs are the same if their data, key, starting state and JAX settings have the same
+            values, and if JAX traces their functions to the same programs; only `epochs` may be
+            larger. The files are written by `save` and hold `(state, history)`;
+            `best.safetensors` holds the parameters with the lowest validation cost.
 
-    Ctrl-C ends the run after the epochs that are under way, and what there is is saved and
-    returned; pressed twice, it interrupts like anywhere else. So does SIGTERM where there is a
-    folder, and then ends the program.
+    Returns:
+        The parameters, the history, the last state and the reason for stopping.
 
-    If a checkpoint cannot be written while the run goes on, that is printed, the last one stays,
-    and the next is tried at its time; if the last cannot, there is a `CheckpointWarning`. What
-    cannot be printed, since standard error is closed or its disk full, is left out.
+    Ctrl-C finishes the current epochs, then saves and returns the partial result. A second Ctrl-C
+    raises KeyboardInterrupt immediately. SIGTERM does the same for a run with checkpoints, and then
+    exits the program.
+
+    If a checkpoint cannot be written during training, the failure is reported, the previous
+    checkpoint is kept, and saving is retried at the next interval. If the final save fails, a
+    `CheckpointWarning` is issued. Nothing is printed if standard error cannot be written.
 
     Raises:
-        TypeError, ValueError: arguments that do not fit, found before anything is compiled: also
-            values that are not finite, labels out of range, and a folder with another run.
-        OSError: the folder cannot be written, or another run is using it.
-        NonFiniteError: the cost of an epoch, or a parameter after it, is not finite. The
-            message says in which step and where in the network the first such value appeared.
+        TypeError, ValueError: an invalid argument, before anything is compiled; also for
+            non-finite values, labels out of range, and a directory of another run.
+        OSError: the directory cannot be written, or another run is using it.
+        NonFiniteError: the cost of an epoch, or a parameter after it, is non-finite. The message
+            names the step and the place in the network where the first such value appeared.
 
-    Called again with arguments of the same shapes, and functions that JAX traces to the same
-    programs, it compiles nothing. What a function reads may change between two calls: an attribute,
-    a global variable, a module. The next call notices.
+    A second call compiles nothing if its arguments have the same shapes and JAX traces its
+    functions to the same programs. If something that a function reads has changed in between, such
+    as an attribute, a global variable or a module, the program is compiled again.
 
     >>> from jaxnet import adam, mlp, squared_error
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
@@ -157,11 +172,14 @@ def fit(
     >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
     ('finished', True)
     """
-    check_arguments(network, optimizer, state)
+    objective = make_objective(network, loss, metrics)
+    checks.optimizer("optimizer", optimizer)
+    if state is not None:
+        check_state(state)
     checks.key(key)
     if not all(map(checks.is_concrete, jax.tree.leaves((key, state)))):
         raise checks.InvalidType(
-            "expected key and state with values. Received: traced arrays; use train"
+            "expected key and state with concrete values. Received: traced arrays; use train"
         )
     checks.integer("epochs", epochs, 1)
     given, data = (data, validation), check_data("data", data)
@@ -177,229 +195,170 @@ def fit(
     if validation is not None:
         validation = check_data("validation", validation)
         check_values("validation", validation, given[1])
-    if checkpoint is not None:
-        checks.path("checkpoint", checkpoint)
-    keep = checks.integer("keep", keep, 1)
-    save_every = _checked_interval(save_every)
-    data = with_relative_weights(data)
-    validation = None if validation is None else with_relative_weights(validation)
-    plan = Plan(
-        network, loss, optimizer, batch_size, metrics, patience, validation is not None, epochs
-    )
-    functions = trainer.check(plan, key, data, validation, state, given)
-    with contextlib.ExitStack() as stack:
-        folder = None
-        if checkpoint is not None:
-            identity = identify(plan, data, validation, key, state)
-            folder = stack.enter_context(RunFolder(checkpoint, identity, keep, save_every))
-        begin = functools.partial(_begun, plan, key, data, validation, state, functions, folder)
-        compile_advance = functools.partial(
-            trainer.compile_advance,
-            plan,
-            data=data,
-            validation=validation,
-            key=key,
-            identity=functions,
-        )
-        find = functools.partial(
-            first_failure,
-            network,
-            loss,
-            optimizer,
-            data=data,
-            batch_size=batch_size,
-            validation=validation,
-            key=key,
-        )
-        examples = len(data.inputs)
-        result = _drive(plan, begin, compile_advance, find, examples, folder, on_epoch, progress)
-    if folder and folder.failure:
-        message = f"the run could not be saved to its end: {folder.failure}"
-        warn(CheckpointWarning(message, result), stacklevel=2)
+    checkpoints = check_checkpoints(checkpoints)
+    plan = Plan(objective, optimizer, batch_size, patience, epochs, validation is not None)
+    trainer = make_trainer(plan, data, validation, key, state, given)
+    with (
+        RunDirectory(checkpoints, identify(trainer)) if checkpoints else NoDirectory()
+    ) as directory:
+        result = _drive(trainer, directory, on_epoch, progress)
+    if directory.failure:
+        message = f"fit: the last checkpoint could not be written: {directory.failure}"
+        warn(CheckpointWarning(message, result), stacklevel=3)
     return result
 
 
-def _begun(
-    plan: Plan,
-    key: Array,
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
-    functions: Hashable,
-    folder: RunFolder | None,
-) -> tuple[Run, str]:
-    """The run's start, or what is in the folder of it, and whether and why it had stopped."""
-    run = trainer.start(plan, key, data, validation, state, functions)
-    if not folder:
-        return run, ""
-    saved = folder.newest(functools.partial(_like, plan, run))
-    if not saved:
-        folder.begin(_saved(plan, run, ""))
-        return run, ""
-    if saved.stopped != "patience" and saved.epoch < plan.epochs:
-        folder.require_writable()
-    return _resumed(plan, run, saved), saved.stopped
-
-
 def _drive(
-    plan: Plan,
-    begin: Callable[[], tuple[Run, str]],
-    compile_advance: Callable[[Run], Callable[[Run, int], Run]],
-    find: Callable[[TrainState], NonFiniteStep | None],
-    examples: int,
-    folder: RunFolder | None,
+    trainer: Trainer,
+    directory: RunDirectory | NoDirectory,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> FitResult:
-    """Runs stretches of epochs of about the time between two looks.
+    """Calls the compiled program for as many epochs as take about the time between two looks.
 
-    Nobody else holds on to a run, so that no more than two are in memory.
+    No other function keeps a reference to a run, so that at most two are in memory.
     """
-    run, stopped = begin()
-    advance = compile_advance(run)
-    done, stretch = int(run.done), 1
+    run, stopped = _start_or_resume(trainer, directory)
+    advance = trainer.compile_advance(run)
+    epochs, done, stride = trainer.plan.epochs, int(run.done), 1
 
-    def asked_to_stop() -> bool:
-        """Asks `on_epoch`. If that raises, the run is saved, and it is asked again in the next."""
+    def is_stopped_by_user() -> bool:
+        """Calls `on_epoch`; if it raises an error, saves the run, to call it again on resuming."""
         if not on_epoch:
             return False
+        snapshot = trainer.read(run)
         try:
-            return bool(on_epoch(done, trainer.measures(plan, run), run.state))
+            return bool(on_epoch(done, snapshot.metrics(), run.state))
         except BaseException:
-            if folder:
-                reason = "patience" if bool(run.ended) else "on_epoch"
-                folder.save(_saved(plan, run, reason), wait=True)
+            reason = "patience" if snapshot.ended else "on_epoch"
+            directory.save(_checkpoint(trainer, run, reason), wait=True)
             raise
 
     with (
-        bar_of(plan.epochs, "epoch", progress, done) as bar,
-        note_interrupts("fit", termination=folder is not None) as interrupted,
+        bar_of(epochs, "epoch", progress, done) as bar,
+        note_interrupts("fit", termination=isinstance(directory, RunDirectory)) as interrupted,
     ):
-        if stopped == "on_epoch" and not asked_to_stop():
+        if stopped == "on_epoch" and not is_stopped_by_user():
             stopped = ""
-        if done == plan.epochs:
+        if done == epochs:
             stopped = stopped or "finished"
         while not stopped:
-            until = min(plan.epochs, done + stretch)
-            until = folder.not_beyond(until) if folder else until
-            since, before = time.perf_counter(), run
+            until = directory.limit(min(epochs, done + stride))
+            started, before = time.perf_counter(), run
             run = advance(run, until)
-            made, done = int(run.done) - done, int(run.done)
-            seconds = (time.perf_counter() - since) / made  # an epoch
-            if not trainer.is_sound(plan, run):
-                raise _failed(plan, before, run, advance, find, folder)
-            _show(bar, made, trainer.measures(plan, run), examples / seconds)
+            snapshot = trainer.read(run)
+            made, done = snapshot.epoch - done, snapshot.epoch
+            seconds = (time.perf_counter() - started) / made  # per epoch
+            if not snapshot.is_finite:
+                raise _fail(trainer, directory, advance, before, run)
+            _show(bar, made, snapshot.metrics(), len(trainer.data.inputs) / seconds)
             if not on_epoch:
-                stretch = max(1, int(_SECONDS_BETWEEN_LOOKS / seconds))
-            asked = asked_to_stop()
-            if bool(run.ended):
+                stride = max(1, int(_SECONDS_PER_CALL / seconds))
+            stopped_by_user = is_stopped_by_user()
+            if snapshot.ended:
                 stopped = "patience"
-            elif asked:
+            elif stopped_by_user:
                 stopped = "on_epoch"
-            elif done == plan.epochs:
+            elif done == epochs:
                 stopped = "finished"
             elif interrupted():
                 stopped = "interrupted"
-            if folder and (stopped or folder.is_due(done)):
-                folder.save(_saved(plan, run, stopped), wait=bool(stopped))
+            if stopped or directory.is_due(done):
+                directory.save(_checkpoint(trainer, run, stopped), wait=bool(stopped))
     if interrupted() == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
-    return _fit_of(plan, run, stopped)
+    return _finish(trainer, run, stopped)
 
 
-def _fit_of(plan: Plan, run: Run, stopped: str) -> FitResult:
-    best = run.state.best if plan.validated else None
-    past = trainer.history(plan, run)
-    return FitResult((best or run.state).parameters, past, run.state, stopped)
+def _finish(trainer: Trainer, run: Run, stopped: str) -> FitResult:
+    best = run.state.best
+    parameters = run.state.parameters if best is None else best.parameters
+    return FitResult(parameters, trainer.read(run).history(), run.state, stopped)
 
 
-def _show(bar: Any, epochs: int, measures: dict[str, float], speed: float) -> None:
-    values = [f"{name} {value:.4g}" for name, value in measures.items()]
+def _show(bar: Any, epochs: int, metrics: dict[str, float], speed: float) -> None:
+    values = [f"{name} {value:.4g}" for name, value in metrics.items()]
     bar.set_postfix_str(", ".join([*values, f"{speed:.3g} examples/s"]), refresh=False)
     bar.update(epochs)
 
 
-def _failed(
-    plan: Plan,
+def _fail(
+    trainer: Trainer,
+    directory: RunDirectory | NoDirectory,
+    advance: Advance,
     before: Run,
     run: Run,
-    advance: Callable[[Run, int], Run],
-    find: Callable[[TrainState], NonFiniteStep | None],
-    folder: RunFolder | None,
 ) -> NonFiniteError:
-    """The error for a stretch after which a cost or a parameter is not finite."""
+    """The error for a call of the compiled program after which a value is non-finite."""
 
     def is_wrong(epoch: int) -> bool:
-        return not trainer.is_sound(plan, advance(before, epoch))
+        return not trainer.read(advance(before, epoch)).is_finite
 
     done = int(run.done)
     epoch = bisect.bisect_left(range(done), True, lo=int(before.done) + 1, key=is_wrong)
     last = advance(before, epoch - 1)
-    past = trainer.history(plan, run)
-    costs = {name: past[name][epoch - 1] for name in plan.costs()}
+    history = trainer.read(run).history()
+    costs = {name: history[name][epoch - 1] for name in trainer.plan.costs()}
     wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
     what = (
         f"the {wrong[0]} of epoch {epoch} is {costs[wrong[0]]}"
         if wrong
-        else f"a parameter is not finite after epoch {epoch}"
+        else f"a parameter is non-finite after epoch {epoch}"
     )
-    failure = find(last.state)
+    failure = trainer.find_failure(last.state)
     message = f"fit: {what}. {failure or _ROUNDING}"
-    if folder:
-        folder.save(_saved(plan, last, ""), wait=True)
-        state = failure.state if failure else last.state
-        message += f". {folder.save_aside(state)}"
-    return NonFiniteError(message, _fit_of(plan, last, "not finite"), epoch, failure)
+    directory.save(_checkpoint(trainer, last, ""), wait=True)
+    message += directory.save_before_failure(failure.state if failure else last.state)
+    return NonFiniteError(message, _finish(trainer, last, "non-finite"), epoch, failure)
 
 
 _ROUNDING = (
-    "It was finite when that epoch was made again step by step, so rounding decides. Usual causes: "
-    "a learning rate that is too high, or inputs that are not standardised"
+    "Replaying the epoch step by step gave only finite values, so the overflow depends on "
+    "rounding. Usual causes are a learning rate that is too high and unstandardized inputs"
 )
 
 
-# What is kept of a run in a folder.
+# Checkpoints.
 
 
-def _saved(plan: Plan, run: Run, stopped: str) -> Saved:
-    for_good = stopped if stopped in ("patience", "on_epoch") else ""
-    return Saved(run.state, trainer.history(plan, run), int(run.done), for_good)
+def _start_or_resume(trainer: Trainer, directory: RunDirectory | NoDirectory) -> tuple[Run, str]:
+    """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
+    run = trainer.start()
+    saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
+    if not saved:
+        directory.begin(_checkpoint(trainer, run, ""))
+        return run, ""
+    if saved.stopped != "patience" and saved.epoch < trainer.plan.epochs:
+        directory.check_writable()
+    return _restore(trainer, run, saved), saved.stopped
 
 
-def _like(plan: Plan, run: Run, epoch: int) -> tuple[TrainState, History]:
-    """What a checkpoint of that epoch holds."""
-    return run.state, {name: np.empty(epoch, np.float32) for name in plan.names()}
+def _checkpoint(trainer: Trainer, run: Run, stopped: str) -> Saved:
+    is_final = stopped in ("patience", "on_epoch")
+    snapshot = trainer.read(run)
+    return Saved(run.state, snapshot.history(), snapshot.epoch, stopped if is_final else "")
 
 
-def _resumed(plan: Plan, start: Run, saved: Saved) -> Run:
-    """The run that was saved, in arrays like those of a start and where they are."""
-    if saved.epoch > plan.epochs:
+def _checkpoint_types(trainer: Trainer, run: Run, epoch: int) -> tuple[TrainState, History]:
+    return run.state, {name: np.empty(epoch, np.float32) for name in trainer.plan.names()}
+
+
+def _restore(trainer: Trainer, start: Run, saved: Saved) -> Run:
+    """The saved run, with the types and the placement of the start."""
+    if saved.epoch > trainer.plan.epochs:
         raise checks.InvalidValue(
-            f"expected epochs of at least {saved.epoch}, which the run in checkpoint has "
-            f"behind it. Received: {plan.epochs}"
+            f"expected epochs of at least {saved.epoch}, since the checkpoint is already at epoch "
+            f"{saved.epoch}. Received: {trainer.plan.epochs}"
         )
-    rows = np.stack([saved.history[name] for name in plan.names()], axis=1)
+    rows = np.stack([saved.history[name] for name in trainer.plan.names()], axis=1)
     history = np.zeros(start.history.shape, np.float32)
     history[: saved.epoch] = rows
-    state = jax.tree.map(_as_weak_as, saved.state, start.state)
+    state = jax.tree.map(_restore_weak_type, saved.state, start.state)
     done = jnp.array(saved.epoch, jnp.int32)
     run = start._replace(state=state, history=jnp.array(history), done=done)
     return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
 
 
-def _as_weak_as(leaf: Array, start: Array) -> Array:
-    """A leaf that gives way to other dtypes if the start's does, as files do not say."""
+def _restore_weak_type(leaf: Array, start: Array) -> Array:
+    """Makes a leaf weakly typed if the start's is, which files do not record."""
     return start.at[...].set(leaf) if getattr(start, "weak_type", False) else leaf
-
-
-def _checked_interval(save_every: Every) -> Every:
-    if not isinstance(save_every, datetime.timedelta):
-        if isinstance(save_every, (float, np.timedelta64)):
-            raise checks.InvalidType(
-                "expected save_every as a number of epochs or a datetime.timedelta. "
-                f"Received: {checks.describe(save_every)}"
-            )
-        return checks.integer("save_every", save_every, 1)
-    if save_every < datetime.timedelta(0):
-        raise checks.InvalidValue(f"expected save_every not below 0. Received: {save_every}")
-    return save_every

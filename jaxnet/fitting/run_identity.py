@@ -1,26 +1,22 @@
 """The identity of a run: what decides its numbers, kept with a checkpoint and compared on resuming.
 
 Two runs are the same if their data, key, starting state and settings have the same values, and if
-their functions are traced to the same program. How two runs differ is said in words, where those
-can be found: an outline says what a function was built from.
+JAX traces their functions to the same programs. An outline, which says what a function was built
+from, puts a difference into words.
 """
 
 import os
 from typing import Any
 
 import jax
-from jaxtyping import Array, Key
 
-from jaxnet.core import programs
 from jaxnet.core.outlines import difference, outline
-from jaxnet.fitting import trainer
-from jaxnet.fitting.trainer import Plan
+from jaxnet.core.programs import Fingerprint
+from jaxnet.fitting.trainer import Trainer
 from jaxnet.io.serialization import versions
-from jaxnet.training.data import Data
-from jaxnet.training.train import TrainState
 
 Identity = dict[str, Any]
-"""What JSON can hold."""
+"""A tree that JSON can hold."""
 
 _SETTINGS = (
     "jax_enable_x64",
@@ -34,47 +30,43 @@ _SETTINGS = (
 """Settings of JAX that change a program's numbers, also where its trace does not show it."""
 
 
-def identify(
-    plan: Plan,
-    data: Data,
-    validation: Data | None,
-    key: Key[Array, ""],
-    state: TrainState | None,
-) -> Identity:
-    """The identity of a run, which does not depend on how many epochs it has.
+def identify(trainer: Trainer) -> Identity:
+    """The identity of a run, which does not depend on the number of its epochs.
 
-    "values" and "programs" decide whether two runs are the same. "outlines" say what differs where
-    a program does. Programs of different versions of JAX cannot be compared: then outlines decide.
+    "values" and "programs" decide whether two runs are the same. "outlines" put a difference into
+    words. Programs that were traced by different versions of JAX cannot be compared; then the
+    outlines decide.
     """
+    plan, objective = trainer.plan, trainer.plan.objective
     values = {
-        "data": data,
-        "validation": validation,
-        "key": key,
-        "state": state,
-        "batch_size": plan.batch_size or len(data.inputs),
+        "data": trainer.data,
+        "validation": trainer.validation,
+        "key": trainer.key,
+        "state": trainer.state,
+        "batch_size": plan.batch_size or len(trainer.data.inputs),
         "patience": plan.patience,
-        "metrics": list(plan.metrics or ()),
+        "metrics": list(objective.metrics),
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     }
-    functions = {n: getattr(plan, n) for n in ("network", "loss", "metrics", "optimizer")}
-    prints = trainer.fingerprints(plan._replace(epochs=1), key, data, validation, state)
+    functions = {**objective._asdict(), "optimizer": plan.optimizer}
+    programs = trainer._replace(plan=plan._replace(epochs=1)).fingerprints()
     return {
         "environment": environment(),
         "values": {name: outline(value) for name, value in values.items()},
-        "programs": {name: [p.digest, *_callbacks(p)] for name, p in prints.items()},
-        "outlines": {name: outline(part) for name, part in functions.items()},
+        "programs": {name: [p.digest, *_outline_callbacks(p)] for name, p in programs.items()},
+        "outlines": {name: outline(function) for name, function in functions.items()},
     }
 
 
 def environment() -> dict[str, str]:
-    """Where a run computes: versions, devices and the flags of the compiler."""
+    """The versions, devices and compiler flags of a run."""
     device = jax.devices()[0].device_kind
     devices = f"{jax.device_count()} x {device}"
     return {**versions(), "devices": devices, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
 
 
 def differ(before: Identity, now: Identity) -> str | None:
-    """What differs between two runs, in words; None if they are the same run."""
+    """Puts the difference between two runs into words; None if they are the same run."""
     settings = before["values"]["settings"]
     known = {name: settings[name] for name in _SETTINGS if name in settings}
     if found := difference({**before["values"], "settings": known}, now["values"]):
@@ -90,10 +82,10 @@ def differ(before: Identity, now: Identity) -> str | None:
 
 
 def environment_changed(before: Identity, now: Identity) -> str | None:
-    """What differs in where two runs compute, in words."""
+    """Puts the difference between the environments of two runs into words."""
     found = difference(before["environment"], now["environment"])
     if found and not _traces_equally(before, now):
-        found += ", so that only what the functions were built from could be compared"
+        found += ", so only outlines of the functions were compared"
     return found
 
 
@@ -106,5 +98,5 @@ def _traces_equally(before: Identity, now: Identity) -> bool:
 _TRACING = ("jax", "jaxlib", "jaxnet", "numpy", "optax")
 
 
-def _callbacks(found: programs.Fingerprint) -> list[Any]:
-    return [outline(callback.value) for callback in found.callbacks]
+def _outline_callbacks(program: Fingerprint) -> list[Any]:
+    return [outline(callback.value) for callback in program.callbacks]

@@ -1,13 +1,11 @@
-"""Stretches: so many epochs of a run in one call of a program that is compiled once.
+"""Advances a run by several epochs per call of one compiled program.
 
-What a run is between two stretches is a `Run`, arrays alone, so that it can be looked at, saved,
-and gone on with from any of its ends to the same bits.
+Between two calls a run is a `Run`, a tree of arrays. The host can read it, save it, and continue
+from it, with the same bits.
 """
 
-import contextlib
 import functools
-import hashlib
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import jax
@@ -18,104 +16,209 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet.core import checks, programs
-from jaxnet.debug.replay import is_finite
-from jaxnet.nn.losses import Loss
+from jaxnet.debug.replay import NonFiniteStep, find_step, is_finite
 from jaxnet.nn.metrics import Metric
-from jaxnet.nn.network import Network
+from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data
-from jaxnet.training.evaluation import EXAMPLES_AT_A_TIME, means_over, named_measures
-from jaxnet.training.train import (
-    TrainState,
-    check_run,
-    epochs_done,
-    make_batches,
-    make_epoch,
-    make_step,
-    on_task,
-    starting_state,
-)
+from jaxnet.training.evaluation import mean_over
+from jaxnet.training.objective import Objective, scale_weights
+from jaxnet.training.state import TrainState, count_epochs, make_state, start_task
+from jaxnet.training.step import make_inner_step
+from jaxnet.training.train import check_run, make_epoch
 
 History = dict[str, np.ndarray]
 
 
 class Plan(NamedTuple):
-    """What the compiled programs depend on."""
+    """What the compiled programs depend on, besides the types of their arguments."""
 
-    network: Network
-    loss: Loss
+    objective: Objective
     optimizer: optax.GradientTransformation
     batch_size: int | None
-    metrics: Mapping[str, Metric] | None
     patience: int | None
-    validated: bool
     epochs: int
+    is_validated: bool
 
     def names(self) -> list[str]:
-        """What the history holds."""
-        prefixes = ("", "validation_") if self.validated else ("",)
-        return [prefix + name for prefix in prefixes for name in ("cost", *(self.metrics or ()))]
+        """The columns of the history."""
+        names = [*self.objective.functions()]
+        return names + [f"validation_{name}" for name in names] if self.is_validated else names
 
     def costs(self) -> list[str]:
-        """Those of them that must be finite."""
-        return ["cost", "validation_cost"][: 1 + self.validated]
+        """The columns that must be finite."""
+        return ["cost", "validation_cost"] if self.is_validated else ["cost"]
 
 
 class Run(NamedTuple):
-    """What a stretch of epochs hands to the next."""
+    """A run between two calls of the compiled program.
+
+    Attributes:
+        state: after the last epoch.
+        history: a row for every epoch of the plan, filled up to the last one.
+        done: the number of epochs.
+        ended: whether patience is exhausted.
+    """
 
     state: TrainState
-    history: Float[Array, "epochs measures"]
-    done: Int[Array, ""]  # epochs
-    ended: Bool[Array, ""]  # patience is at its end
+    history: Float[Array, "epochs metrics"]
+    done: Int[Array, ""]
+    ended: Bool[Array, ""]
 
 
-def check(
+class Snapshot(NamedTuple):
+    """A run as the host reads it, copied from the device once.
+
+    Attributes:
+        names: the columns of the history.
+        rows: the history of the epochs so far.
+        ended: whether patience is exhausted.
+        is_finite: whether every cost and every parameter is finite.
+    """
+
+    names: list[str]
+    rows: Float[np.ndarray, "epochs metrics"]
+    ended: bool
+    is_finite: bool
+
+    @property
+    def epoch(self) -> int:
+        """The number of epochs so far."""
+        return len(self.rows)
+
+    def history(self) -> History:
+        """The columns by name."""
+        return {name: self.rows[:, i].copy() for i, name in enumerate(self.names)}
+
+    def metrics(self) -> dict[str, float]:
+        """The last row by name."""
+        return dict(zip(self.names, map(float, self.rows[-1]), strict=True))
+
+
+class Trainer(NamedTuple):
+    """A plan and its data: all that a run needs, and nothing that changes.
+
+    Attributes:
+        plan: what the compiled programs depend on.
+        data, validation: with scaled weights.
+        key: the key of the run.
+        state: the state from which the run starts, or None.
+        functions: the identity of the user's functions, as `programs.compile_once` takes it.
+    """
+
+    plan: Plan
+    data: Data
+    validation: Data | None
+    key: Key[Array, ""]
+    state: TrainState | None
+    functions: Hashable = None
+
+    def start(self) -> Run:
+        """The run before its first epoch."""
+        # The data are an argument, used or not, so that the run is placed where the data are, as
+        # it is after an epoch. Otherwise `_advance` would be compiled for each of the two places.
+        program = programs.compile_once(
+            _start, (self.plan,), self._arguments, identity=self.functions, keep_unused=True
+        )
+        return program(*self._arguments)
+
+    def compile_advance(self, run: Run) -> Callable[[Run, int], Run]:
+        """Makes `advance(run, until)`, which runs until that epoch or until patience is exhausted.
+
+        Args:
+            run: a run of the types that will be advanced.
+        """
+        data = self.data, self.validation, self.key
+        program = programs.compile_once(
+            _advance, (self.plan,), (run, 0, *data), identity=self.functions
+        )
+        return lambda run, until: program(run, until, *data)
+
+    def read(self, run: Run) -> Snapshot:
+        """Copies the history of a run to the host, and tells whether the run is finite."""
+        names = self.plan.names()
+        rows = np.asarray(run.history)[: int(run.done)]
+        costs = rows[:, [names.index(name) for name in self.plan.costs()]]
+        finite = bool(np.isfinite(costs).all()) and is_finite(run.state.parameters)
+        return Snapshot(names, rows, bool(run.ended), finite)
+
+    def find_failure(self, state: TrainState) -> NonFiniteStep | None:
+        """Replays the epoch that begins with a state, up to the step that is not finite."""
+        plan = self.plan
+        batches = Batches(self.data, self.key, plan.batch_size)
+        return find_step(plan.objective, plan.optimizer, state, batches, self.validation)
+
+    def fingerprints(self) -> dict[str, programs.Fingerprint]:
+        """The programs of a run by what they compute; the optimizer's contains the others."""
+        functions = self.plan.objective.functions()
+
+        def apply(parameters: PyTree, data: Data, key: Key[Array, ""]) -> Array:
+            batches = Batches(data, key, self.plan.batch_size)
+            network, inputs = self.plan.objective.network, batches.first().inputs
+            return network.apply(parameters, inputs, key=batches.noise_key)
+
+        def evaluate(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
+            return function(outputs, Batches(data, key, self.plan.batch_size).first().targets)
+
+        start = programs.trace(functools.partial(_start, self.plan), *self._arguments)
+        run: Run = start.out_info
+        applied = programs.trace(apply, run.state.parameters, self.data, self.key)
+        evaluated = {
+            "loss" if name == "cost" else f"metrics/{name}": programs.trace(
+                functools.partial(evaluate, function), applied.out_info, self.data, self.key
+            )
+            for name, function in functions.items()
+        }
+        step = programs.trace(functools.partial(_sample, self.plan), *self._arguments)
+        traced = {"network": applied, **evaluated, "initial state": start, "optimizer": step}
+        return {
+            name: programs.fingerprint_of(program.jaxpr.jaxpr, program.jaxpr.consts)
+            for name, program in traced.items()
+        }
+
+    @property
+    def _arguments(self) -> tuple[Any, ...]:
+        return self.key, self.data, self.validation, self.state
+
+
+def make_trainer(
     plan: Plan,
-    key: Key[Array, ""],
     data: Data,
     validation: Data | None,
+    key: Key[Array, ""],
     state: TrainState | None,
     given: tuple[Any, Any],
-) -> Hashable:
-    """Traces the network, its measures and a step on the data; what has passed before, not again.
+) -> Trainer:
+    """Traces what a run calls of the user's functions, and raises an error if it does not fit.
 
-    Returns:
-        The identity of what the run calls the plan's functions for, as `compile_once` takes it.
+    The result for functions, types and ranges of targets that passed before is remembered.
+
+    Args:
+        plan, data, validation, key, state: the parts of a run.
+        given: data and validation as the caller passed them, for error messages.
     """
-    identity = None
-    with contextlib.suppress(Exception):  # the checks below say what is wrong
-        identity = programs.identify(_sample, (plan,), (key, data, validation, state))
+    data = scale_weights(data)
+    validation = None if validation is None else scale_weights(validation)
+    arguments = key, data, validation, state
+    try:
+        identity = programs.identify(_sample, (plan,), arguments)
+    except Exception:  # `check_run` says what is wrong
+        identity = None
     targets = [part.targets for part in (data, validation) if part is not None]
-    values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = identity, programs.settings(), checks.types((data, validation, state)), values
+    ranges = tuple((float(np.min(t)), float(np.max(t))) for t in targets if t.size)
+    call = identity, programs.settings(), checks.types((data, validation, state)), ranges
     if identity is None or call not in _passed:
-        network, loss, optimizer, _, metrics, *_ = plan
-        measures = named_measures(loss, metrics)
-        check_run(network, measures, optimizer, data, validation, key, state, given)
+        check_run(plan.objective, plan.optimizer, data, validation, key, state, given)
         if len(_passed) >= _REMEMBERED:
             _passed.clear()
         _passed.add(call)
-    return identity
+    return Trainer(plan, data, validation, key, state, identity)
 
 
 _passed: set[Any] = set()
 _REMEMBERED = 256  # calls
 
 
-def start(
-    plan: Plan,
-    key: Key[Array, ""],
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
-    identity: Hashable,
-) -> Run:
-    """The run before the first epoch; the identity is that which `check` returned."""
-    arguments = key, data, validation, state
-    # With the data as an argument, used or not, the run is where the data is, as it is after an
-    # epoch. Otherwise `_advance` would be compiled for each of the two places.
-    program = programs.compile_once(_start, (plan,), arguments, identity=identity, keep_unused=True)
-    return program(*arguments)
+# The programs.
 
 
 def _start(
@@ -125,26 +228,11 @@ def _start(
     validation: Data | None,
     state: TrainState | None,
 ) -> Run:
-    network, _, optimizer, *_ = plan
     if state is None:
-        state = starting_state(network, optimizer, key)
-    state = on_task(state, data, validation, plan.batch_size)
+        state = make_state(plan.objective.network, plan.optimizer, key)
+    state = start_task(state, data, validation, plan.batch_size)
     history = jnp.zeros((plan.epochs, len(plan.names())), jnp.float32)
     return Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
-
-
-def compile_advance(
-    plan: Plan,
-    run: Run,
-    data: Data,
-    validation: Data | None,
-    key: Key[Array, ""],
-    identity: Hashable,
-) -> Callable[[Run, int], Run]:
-    """Makes `advance(run, until)`, which goes on until so many epochs are done or patience ends."""
-    arguments = run, 0, data, validation, key
-    program = programs.compile_once(_advance, (plan,), arguments, identity=identity)
-    return lambda run, until: program(run, until, data, validation, key)
 
 
 def _advance(
@@ -155,26 +243,18 @@ def _advance(
     validation: Data | None,
     key: Key[Array, ""],
 ) -> Run:
-    network, loss, optimizer, batch_size, metrics, patience, *_ = plan
-    epoch = make_epoch(
-        network,
-        loss,
-        optimizer,
-        data,
-        key=key,
-        batch_size=batch_size,
-        validation=validation,
-        metrics=metrics,
-    )
+    batches = Batches(data, key, plan.batch_size)
+    epoch = make_epoch(plan.objective, plan.optimizer, batches, validation)
 
     def body(run: Run) -> Run:
-        state, measures = epoch(run.state)
-        row = jnp.stack([measures[name].astype(jnp.float32) for name in plan.names()])
+        state, metrics = epoch(run.state)
+        row = jnp.stack([metrics[name].astype(jnp.float32) for name in plan.names()])
         ended = run.ended
-        if patience is not None and state.best is not None:
-            ended = epochs_done(state, data, batch_size) - state.best.epoch >= patience
-        past = jax.lax.dynamic_update_index_in_dim(run.history, row, run.done, axis=0)
-        return Run(state, past, run.done + 1, ended)
+        if plan.patience is not None and state.best is not None:
+            epochs = count_epochs(state, len(data.inputs), plan.batch_size)
+            ended = epochs - state.best.epoch >= plan.patience
+        history = jax.lax.dynamic_update_index_in_dim(run.history, row, run.done, axis=0)
+        return Run(state, history, run.done + 1, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 
@@ -187,76 +267,12 @@ def _sample(
     state: TrainState | None,
 ) -> tuple[TrainState, list[Array]]:
     """The start, a step and an evaluation: every call that a run makes of the user's functions."""
-    network, loss, optimizer, _, metrics, *_ = plan
-    begun = _start(plan, key, data, validation, state).state
-    batch, noise_key = _first_batch(plan, data, key)
-    state, measures = make_step(network, loss, optimizer, metrics)(begun, batch, noise_key)
+    objective = plan.objective
+    start = _start(plan, key, data, validation, state).state
+    batches = Batches(data, key, plan.batch_size)
+    step = make_inner_step(objective.cost, plan.optimizer)
+    state, metrics = step(start, batches.first(), batches.noise_key)
     if validation is not None:
-        named = named_measures(loss, metrics)
-        held_out = means_over(network, named, EXAMPLES_AT_A_TIME, state.parameters, validation)
-        measures |= {f"validation_{name}": value for name, value in held_out.items()}
-    return state, [measures[name] for name in plan.names()]
-
-
-def _first_batch(plan: Plan, data: Data, key: Key[Array, ""]) -> tuple[Data, Key[Array, ""]]:
-    """A batch of the shapes of a step's, and the key of what is random in the network."""
-    batches = make_batches(data, key=key, batch_size=plan.batch_size)
-    if batches.steps == 1:
-        return data, batches.noise_key
-    rows = jnp.arange(plan.batch_size, dtype=jnp.int32)
-    return batches.taken(rows, rows >= 0), batches.noise_key
-
-
-def fingerprints(
-    plan: Plan,
-    key: Key[Array, ""],
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
-) -> dict[str, programs.Fingerprint]:
-    """The programs of a run by what they compute; the optimizer's contains the others."""
-    network, loss, _, _, metrics, *_ = plan
-
-    def apply(parameters: PyTree, data: Data, key: Key[Array, ""]) -> Array:
-        batch, noise_key = _first_batch(plan, data, key)
-        return network.apply(parameters, batch.inputs, key=noise_key)
-
-    def measure(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
-        return function(outputs, _first_batch(plan, data, key)[0].targets)
-
-    begun = programs.trace(functools.partial(_start, plan), key, data, validation, state)
-    run: Run = begun.out_info
-    applied = programs.trace(apply, run.state.parameters, data, key)
-    measured = {
-        name: programs.trace(functools.partial(measure, each), applied.out_info, data, key)
-        for name, each in {"loss": loss, **_labelled(metrics)}.items()
-    }
-    step = programs.trace(functools.partial(_sample, plan), key, data, validation, state)
-    traced = {"network": applied, **measured, "initial state": begun, "optimizer": step}
-    return {
-        name: programs.fingerprint_of(found.jaxpr.jaxpr, found.jaxpr.consts)
-        for name, found in traced.items()
-    }
-
-
-def _labelled(metrics: Mapping[str, Metric] | None) -> dict[str, Metric]:
-    return {f"metrics/{name}": metric for name, metric in (metrics or {}).items()}
-
-
-def history(plan: Plan, run: Run) -> History:
-    """All measures of the epochs that are done, by their names."""
-    rows = np.asarray(run.history)[: int(run.done)]
-    return {name: rows[:, i].copy() for i, name in enumerate(plan.names())}
-
-
-def measures(plan: Plan, run: Run) -> dict[str, float]:
-    """Those of the last epoch that is done."""
-    row = np.asarray(run.history)[int(run.done) - 1]
-    return dict(zip(plan.names(), map(float, row), strict=True))
-
-
-def is_sound(plan: Plan, run: Run) -> bool:
-    """Whether every cost so far is finite, and every parameter."""
-    past = history(plan, run)
-    costs = [past[name] for name in plan.costs()]
-    return bool(np.isfinite(costs).all()) and is_finite(run.state.parameters)
+        held_out = mean_over(objective.network, objective.functions(), state.parameters, validation)
+        metrics |= {f"validation_{name}": value for name, value in held_out.items()}
+    return state, [metrics[name] for name in plan.names()]

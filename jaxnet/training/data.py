@@ -1,8 +1,8 @@
-"""Data: examples for training and evaluation, converted from what people have, and checked.
+"""Data: the examples of training and evaluation, converted to JAX arrays and checked.
 
-Lists, NumPy and pandas become float32 arrays, but for integer targets, which become int32 labels.
-JAX's own arrays stay as they are. What would lose its meaning on the way, such as the mask of an
-array or its units, is refused.
+Lists, NumPy arrays and pandas tables become float32, except integer targets, which become int32
+labels. JAX arrays are used unchanged. An array that would lose its meaning in the conversion, such
+as a masked array, raises a TypeError.
 """
 
 import itertools
@@ -16,9 +16,9 @@ from jaxnet.core import checks
 
 
 class Data(NamedTuple):
-    """Examples: inputs and targets, and how much each counts (`None`: all the same).
+    """Examples: inputs, targets and weights (`None` for equal weights).
 
-    Wherever data is asked for, a plain tuple `(inputs, targets)` will do.
+    A plain tuple `(inputs, targets)` or `(inputs, targets, weights)` is accepted wherever data is.
     """
 
     inputs: Num[Array, "examples ..."]
@@ -30,7 +30,7 @@ DataLike = tuple[Any, Any] | tuple[Any, Any, Any]
 
 
 def check_data(name: str, data: Any) -> Data:
-    """Data as arrays whose parts have one row per example, at least one."""
+    """Converts data to arrays with one row per example, at least one."""
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise checks.InvalidType(
             f"expected {name} as a tuple (inputs, targets) or "
@@ -58,20 +58,14 @@ def check_data(name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
-def check_steps(epochs: int, batch_size: int | None, data: Data) -> tuple[int, int | None]:
-    """A batch of at least 1 example and at most all; no more steps than an int32 can count.
-
-    The two numbers come back as Python's.
-    """
-    examples = len(data.inputs)
-    if batch_size is not None:
-        batch_size = checks.integer("batch_size", batch_size, 1, examples)
-    steps = -(-examples // (batch_size or examples))
-    return checks.integer("epochs", epochs, 1, (2**31 - 1) // steps), batch_size
-
-
 def check_values(name: str, data: Data, given: Any) -> None:
-    """Data that is at hand, finite, and has weights to divide by; it was made of the `given`."""
+    """Checks that values are concrete and finite, and that the weights have a positive sum.
+
+    Args:
+        name: the name of the data in error messages.
+        data: the converted data.
+        given: the data as the caller passed it, for the name of a column.
+    """
     parts = zip(data._fields, data, Data(*given), strict=True)
     for part, values, source in (row for row in parts if row[1] is not None):
         if not checks.is_concrete(values):
@@ -79,7 +73,7 @@ def check_values(name: str, data: Data, given: Any) -> None:
                 f"expected {part} of {name} with values. Received: a traced array; use train"
             )
         array = np.asarray(values)
-        # Both are NaN if any value is; a mask would take a quarter of the memory of the data.
+        # Both are NaN if any value is. A mask would take a quarter of the memory of the data.
         if array.size and not (np.isfinite(array.min()) and np.isfinite(array.max())):
             index = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise checks.InvalidValue(
@@ -90,13 +84,13 @@ def check_values(name: str, data: Data, given: Any) -> None:
         low, high = np.asarray(data.weights).min(), np.asarray(data.weights).max()
         if low < 0 or high == 0:
             raise checks.InvalidValue(
-                f"expected weights of {name} that are not negative and not all 0. "
+                f"expected weights of {name} that are non-negative and not all 0. "
                 f"Received: weights from {low} to {high}"
             )
 
 
 def as_array(name: str, value: Any, *, integers: type[np.generic] = np.float32) -> Array:
-    """Numbers as a JAX array; integers that are not one yet become `integers`."""
+    """Converts numbers to a JAX array; integers that are not one yet become `integers`."""
     array = checks.as_array(name, value)
     if isinstance(array, jax.Array):
         if not checks.is_real(array):
@@ -120,12 +114,12 @@ def as_array(name: str, value: Any, *, integers: type[np.generic] = np.float32) 
         raise checks.InvalidValue(
             f"expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
         )
-    with np.errstate(over="ignore"):  # what overflows is found not to be finite
+    with np.errstate(over="ignore"):  # an overflow is found to be non-finite later
         array = array.astype(dtype, copy=False)
     return checks.placed(array)
 
 
 def _column(given: Any, index: tuple[int, ...]) -> str:
-    """Where that is in a table, in words; empty for what has no named columns."""
+    """The column of a value of a table; empty if the data have no named columns."""
     named = hasattr(given, "columns") and len(index) == 2
     return f" in column {given.columns[index[1]]!r}" if named else ""

@@ -1,8 +1,8 @@
-"""Updates: an optimizer is called with all that it asks for, and its answer is checked.
+"""Calls an optimizer with the arguments that it takes, and checks the updates it returns.
 
-Every optimizer takes gradients, state and parameters. Some of optax's need more, which optax hands
-through its chains and wrappers by name (`optax.GradientTransformationExtraArgs`). For those names a
-step has an answer; only those that the optimizer takes are passed.
+Every optimizer takes gradients, state and parameters. Some of optax's take further arguments by
+keyword (`optax.GradientTransformationExtraArgs`): the cost, its gradient, or functions of them. A
+step passes those that the optimizer takes.
 """
 
 import inspect
@@ -27,39 +27,40 @@ def compute_updates(
     value: Array,
     value_fn: Callable[[PyTree], Array],
 ) -> tuple[PyTree, PyTree]:
-    """What `optimizer.update` returns: the updates, and the optimizer's next state.
+    """Calls `optimizer.update`; returns the updates and the next state of the optimizer.
 
     Args:
-        function: the caller, for errors.
+        optimizer: jaxnet's or optax's.
+        gradients, state, parameters: as in optax.
         value: the cost at the parameters.
-        value_fn: the cost as a function of the parameters, of which `gradients` is the gradient.
+        value_fn: the cost as a function of the parameters; `gradients` is its gradient.
 
     Raises:
-        TypeError, ValueError: an optimizer that needs what no step has, or whose updates are not
-            shaped like the parameters.
+        InvalidType: the optimizer needs an argument that a step does not have.
+        InvalidValue: the updates do not have the parameters' structure and shapes.
     """
 
     def cost(trial: PyTree) -> Array:
         if _shapes(trial) != _shapes(parameters):
             raise checks.InvalidValue(f"{_PARTIAL}. Received: {checks.outline(trial)}")
-        # As `optax.apply_updates` would give them: line searches make float32 of bfloat16.
+        # In the parameters' dtype: line searches turn bfloat16 into float32.
         return value_fn(jax.tree.map(lambda t, p: jnp.asarray(t, p.dtype), trial, parameters))
 
     def gradient(trial: PyTree, number: Any) -> PyTree:
-        del number  # of the evaluation within this step: all are of the same batch
+        del number  # the evaluation within this step; all use the same batch
         return jax.grad(cost)(trial)
 
-    # Partial, as `jax.jit(optimizer.update)` takes no bare function.
+    # `Partial`, since `jax.jit(optimizer.update)` takes no plain functions as arguments.
     offered = {"value": value, "grad": gradients, "value_fn": Partial(cost)}
     offered |= {"obj_fn": Partial(cost), "grad_fn": Partial(gradient)}
-    taken = _taken(optimizer.update, (gradients, state, parameters), offered)
+    accepted = _select(optimizer.update, (gradients, state, parameters), offered)
     try:
-        updates, state = optimizer.update(gradients, state, parameters, **taken)
+        updates, state = optimizer.update(gradients, state, parameters, **accepted)
     except (AttributeError, TypeError, ValueError) as error:
         explanation = _explanation(error, offered)
         if not explanation:
             raise
-        raise checks.InvalidType(f"{explanation}") from error
+        raise checks.InvalidType(explanation) from error
     if _shapes(updates) != _shapes(parameters):
         raise checks.InvalidValue(
             f"expected updates of the parameters' structure and shapes, "
@@ -75,13 +76,13 @@ _PARTIAL = (
 
 
 def _explanation(error: Exception, offered: Collection[str]) -> str:
-    """Why an update failed, where optax does not say so."""
+    """Explains a failed update where optax's own message does not; empty otherwise."""
     if isinstance(error, AttributeError):
         return _LOOKAHEAD if error.name == "fast" else ""
     if "required keyword-only argument" in str(error):
         return (
-            f"expected an optimizer that takes by name what it needs of {', '.join(offered)}, and "
-            f"needs nothing else. Received: {error}"
+            f"expected an optimizer whose extra arguments are among {', '.join(offered)}."
+            f" Received: {error}"
         )
     first_line = str(error).partition("\n")[0]
     partial = "MaskedNode" in str(error) and _PARTIAL not in str(error)
@@ -99,13 +100,14 @@ def _shapes(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.shape, tree)
 
 
-def _taken(
+def _select(
     update: Callable[..., Any], arguments: tuple[Any, ...], offered: dict[str, Any]
 ) -> dict[str, Any]:
-    """Those of the offered arguments that an optimizer takes by name.
+    """Selects the offered arguments that an optimizer takes by keyword.
 
-    What takes any name may hand it on to what does not. That shows only in a call: it is tried
-    on abstract arrays, which leaves nothing in the program that is being traced.
+    An `update(..., **extra)` may pass them on to a function that does not take them, which shows
+    only when it is called. It is called on abstract arrays, which leaves no operations in the
+    program that is being traced.
     """
     try:
         parameters = inspect.signature(update).parameters.values()
@@ -117,7 +119,7 @@ def _taken(
     while True:
         try:
             jax.eval_shape(lambda offered=offered: update(*arguments, **offered))
-        except Exception as error:  # what else is wrong shows when it is called in earnest
+        except Exception as error:  # any other error shows in the actual call
             refused = [name for name in offered if _refuses(error, name)]
             if refused:
                 offered = {n: offered[n] for n in offered if n not in refused}
@@ -126,7 +128,7 @@ def _taken(
 
 
 def _refuses(error: Exception, name: str) -> bool:
-    """Whether a function does not take an argument of that name, in Python's words or optax's."""
+    """Whether an error says, in the words of Python or optax, that a keyword is unexpected."""
     words = str(error)
     unexpected = "unexpected keyword argument" in words.lower()
     return isinstance(error, TypeError) and unexpected and repr(name) in words

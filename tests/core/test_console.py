@@ -86,7 +86,7 @@ def test_no_call_ends_because_of_standard_error(kind, monkeypatch, capsys, tmp_p
         warnings.simplefilter("ignore")
         patch.setattr(sys, "stderr", STREAMS[kind]())
         shown = fit(on_epoch=lambda *_: None)
-        run = fit(on_epoch=disturb, checkpoint=tmp_path / "run", save_every=1)
+        run = fit(on_epoch=disturb, checkpoints=jaxnet.Checkpoints(tmp_path / "run", every=1))
         found = jaxnet.sweep(lambda a: a * 2, {"a": [1.0, 2.0, 3.0]})
     chex.assert_trees_all_equal(shown.state, whole.state)
     assert (run.stopped, len(run.history["cost"])) == ("interrupted", 3)
@@ -137,8 +137,9 @@ folder, how = pathlib.Path(sys.argv[1]), sys.argv[2]
 x = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
 def fit(name, **options):
     arguments = jaxnet.mlp([1, 3, 1]), jaxnet.squared_error, jaxnet.adam(0.01), (x, x**2)
-    options = dict(epochs=5, batch_size=None, save_every=1) | options
-    return jaxnet.fit(*arguments, key=jax.random.key(0), checkpoint=folder / name, **options)
+    options = dict(epochs=5, batch_size=None) | options
+    checkpoints = jaxnet.Checkpoints(folder / name, every=1)
+    return jaxnet.fit(*arguments, key=jax.random.key(0), checkpoints=checkpoints, **options)
 def lose(epoch, metrics, state):
     if epoch == 2:
         (folder / "lost").rename(folder / "gone")
@@ -223,7 +224,7 @@ def wait(epoch, metrics, state):
     if epoch == 5:
         os.kill(os.getpid(), signal.SIGTERM)
 arguments = jaxnet.mlp([1, 3, 1]), jaxnet.squared_error, jaxnet.adam(0.01), (x, x**2)
-options = dict(key=jax.random.key(0), epochs=9, batch_size=None, checkpoint=sys.argv[1])
+options = dict(key=jax.random.key(0), epochs=9, batch_size=None, checkpoints=sys.argv[1])
 jaxnet.fit(*arguments, on_epoch=wait, **options)
 """
 

@@ -53,14 +53,14 @@ def test_a_parameter_that_the_cost_does_not_show_is_found_in_its_epoch():
     optimizer = optax.GradientTransformation(SGD.init, dull)
     error = failing(optimizer=optimizer, epochs=1000)
     assert error.epoch == 3
-    assert "a parameter is not finite after epoch 3" in str(error)
+    assert "a parameter is non-finite after epoch 3" in str(error)
     assert (error.failure.step, error.failure.nonfinite.quantity) == (9, "update")
     chex.assert_tree_all_finite(error.result.state)
 
 
 def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp_path):
     """One of the same program: a constant rate makes another, which may round otherwise."""
-    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)), checkpoint=tmp_path)
+    error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)), checkpoints=tmp_path)
     undisturbed = jaxnet.fit(
         NETWORK, jaxnet.softmax_cross_entropy, jaxnet.sgd(unless(999, 0.1, np.inf)),
         (INPUTS, LABELS), key=jax.random.key(0), epochs=2, batch_size=16,
@@ -143,7 +143,7 @@ def test_a_validation_cost_that_is_not_finite_is_found_in_its_rows():
 
 
 def test_a_failure_that_rounding_decides_is_said_to_be_one(monkeypatch):
-    monkeypatch.setattr(jaxnet.fitting, "first_failure", lambda *_, **__: None)
+    monkeypatch.setattr("jaxnet.fitting.trainer.find_step", lambda *_: None)
     error = failing(optimizer=jaxnet.sgd(unless(9, 0.1, np.inf)))
     assert error.failure is None
-    assert "rounding decides" in str(error)
+    assert "depends on rounding" in str(error)

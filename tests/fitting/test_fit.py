@@ -113,7 +113,7 @@ for seed, data in enumerate([host, host, placed]):
 def crash(epoch, *_):
     if epoch == 2:
         raise RuntimeError("crash")
-options |= dict(checkpoint=folder, save_every=1)
+options |= dict(checkpoints=jaxnet.Checkpoints(folder, every=1))
 for on_epoch in crash, None:
     compiled.clear()
     options["on_epoch"] = on_epoch
@@ -376,6 +376,8 @@ WRONG = {
 @pytest.mark.parametrize("name", WRONG)
 def test_what_does_not_fit_is_refused_before_compiling(name, monkeypatch):
     make, error, words = WRONG[name]
-    monkeypatch.setattr("jaxnet.fitting.trainer.start", lambda *_: pytest.fail("went on to train"))
+    monkeypatch.setattr(
+        "jaxnet.fitting.trainer.Trainer.start", lambda *_: pytest.fail("went on to train")
+    )
     with helpers.refused(error, words):
         make()

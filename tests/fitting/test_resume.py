@@ -10,7 +10,7 @@ import pytest
 
 import jaxnet
 from jaxnet.training.data import check_data
-from jaxnet.training.train import fingerprint
+from jaxnet.training.state import fingerprint
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(40, 3)).astype(np.float32)
@@ -135,7 +135,7 @@ def test_validation_that_begins_or_ends_later():
 
 
 def test_a_folder_has_the_best_of_its_own_run(tmp_path):
-    run = fit(checkpoint=tmp_path, state=first().state, **OTHERS["validation targets"])
+    run = fit(checkpoints=tmp_path, state=first().state, **OTHERS["validation targets"])
     best = jaxnet.load(tmp_path / "best.safetensors", run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
     costs = run.history["validation_cost"]

@@ -20,7 +20,7 @@ import optax
 import pytest
 
 import jaxnet
-from jaxnet.fitting.run_directory import RunFolder, Saved
+from jaxnet.fitting.run_directory import RunDirectory, Saved
 from jaxnet.fitting.run_identity import environment
 
 RANDOM = np.random.default_rng(0)
@@ -35,6 +35,9 @@ CUT = 3
 def fit(network=NETWORK, optimizer=ADAM, data=(INPUTS, LABELS), **options):
     options = {"key": jax.random.key(0), "epochs": 6, "batch_size": 16} | options
     loss = options.pop("loss", jaxnet.softmax_cross_entropy)
+    if "directory" in options:
+        settings = {name: options.pop(name) for name in ("keep", "every") if name in options}
+        options["checkpoints"] = jaxnet.Checkpoints(options.pop("directory"), **settings)
     return jaxnet.fit(network, loss, optimizer, data, **options)
 
 
@@ -61,7 +64,7 @@ def crashed(folder, after=CUT, name="epoch-{:08}.safetensors", **options):
 
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(jaxnet.fitting.run_directory, "save", saved)
-        fit(checkpoint=folder, save_every=1, **options)
+        fit(directory=folder, every=1, **options)
 
 
 def names(*epochs):
@@ -119,37 +122,37 @@ def test_cut_anywhere_it_ends_with_the_same_bits(kind, tmp_path):
         whole = fit(**options)
         crashed(tmp_path, **options)
         assert f"epoch-{CUT - 1:08}.safetensors" in files(tmp_path)
-        assert_same_runs(fit(checkpoint=tmp_path, **options), whole)
+        assert_same_runs(fit(directory=tmp_path, **options), whole)
         # A run that has ended, for good or not, is read from the folder.
-        assert_same_runs(fit(checkpoint=tmp_path, **options), whole)
+        assert_same_runs(fit(directory=tmp_path, **options), whole)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 5])
 def test_every_cut(cut, tmp_path):
     crashed(tmp_path, cut, **VALIDATED)
-    assert_same_runs(fit(checkpoint=tmp_path, **VALIDATED), fit(**VALIDATED))
+    assert_same_runs(fit(directory=tmp_path, **VALIDATED), fit(**VALIDATED))
 
 
 def test_stretches_between_saves_give_the_same_bits(tmp_path):
     whole = fit(epochs=20)
     for every in (7, datetime.timedelta(0), datetime.timedelta(days=1)):
         folder = tmp_path / str(every)
-        assert_same_runs(fit(epochs=20, checkpoint=folder, keep=99, save_every=every), whole)
+        assert_same_runs(fit(epochs=20, directory=folder, keep=99, every=every), whole)
         if every == 7:
             assert files(folder) == [f"epoch-{n:08}.safetensors" for n in (0, 7, 14, 20)]
 
 
 def test_more_epochs_may_be_asked_for_but_not_fewer(tmp_path):
-    fit(checkpoint=tmp_path, epochs=4)
-    assert_same_runs(fit(checkpoint=tmp_path, epochs=6), fit(epochs=6))
+    fit(directory=tmp_path, epochs=4)
+    assert_same_runs(fit(directory=tmp_path, epochs=6), fit(epochs=6))
     with helpers.refused(ValueError, "fit: expected epochs of at least 6", "Received: 5"):
-        fit(checkpoint=tmp_path, epochs=5)
+        fit(directory=tmp_path, epochs=5)
 
 
 def test_a_given_state_is_gone_on_from(tmp_path):
     state = fit(epochs=2).state
     crashed(tmp_path, state=state)
-    assert_same_runs(fit(checkpoint=tmp_path, state=state), fit(state=state))
+    assert_same_runs(fit(directory=tmp_path, state=state), fit(state=state))
 
 
 def best_of(folder, parameters):
@@ -165,7 +168,7 @@ def test_a_best_that_was_not_written_before_a_kill_is_written_by_the_next_call(e
     crashed(tmp_path, 6, "best.safetensors", **VALIDATED)
     assert files(tmp_path)[-1] == names(6)[0]
     assert best_of(tmp_path, whole.parameters)[1]["epoch"] == 5
-    run = fit(checkpoint=tmp_path, epochs=epochs, save_every=99, **VALIDATED)
+    run = fit(directory=tmp_path, epochs=epochs, every=99, **VALIDATED)
     best, about = best_of(tmp_path, run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
     costs = run.history["validation_cost"]
@@ -174,7 +177,7 @@ def test_a_best_that_was_not_written_before_a_kill_is_written_by_the_next_call(e
 
 @pytest.mark.parametrize("how", ["gone", "damaged", "of another epoch"])
 def test_a_best_that_is_not_right_is_written_again(how, tmp_path):
-    run, file = fit(checkpoint=tmp_path, **VALIDATED), tmp_path / "best.safetensors"
+    run, file = fit(directory=tmp_path, **VALIDATED), tmp_path / "best.safetensors"
     right = file.read_bytes()
     if how == "gone":
         file.unlink()
@@ -182,7 +185,7 @@ def test_a_best_that_is_not_right_is_written_again(how, tmp_path):
         damage(file)
     else:
         jaxnet.save(file, run.parameters, metadata={"epoch": 1, "cost": 0.5})
-    assert_same_runs(fit(checkpoint=tmp_path, **VALIDATED), run)
+    assert_same_runs(fit(directory=tmp_path, **VALIDATED), run)
     assert file.read_bytes() == right
 
 
@@ -191,10 +194,10 @@ def test_the_working_directory_may_change(tmp_path, monkeypatch):
     for folder in (here, there):
         folder.mkdir()
     monkeypatch.chdir(there)
-    fit(checkpoint="run", epochs=2, save_every=1)
+    fit(checkpoint="run", epochs=2, every=1)
     before = contents(there / "run")
     monkeypatch.chdir(here)
-    options = {"checkpoint": pathlib.Path("run"), "save_every": 1}
+    options = {"directory": pathlib.Path("run"), "every": 1}
     fit(on_epoch=lambda epoch, *_: monkeypatch.chdir(there) if epoch == 2 else None, **options)
     assert files(here / "run") == names(4, 5, 6)
     assert contents(there / "run") == before
@@ -202,9 +205,9 @@ def test_the_working_directory_may_change(tmp_path, monkeypatch):
 
 def test_damaged_files_are_not_among_those_that_stay(tmp_path):
     whole = fit(epochs=8)
-    fit(checkpoint=tmp_path, save_every=2)
+    fit(directory=tmp_path, every=2)
     damage(tmp_path / names(4)[0])
-    fit(checkpoint=tmp_path, epochs=7)
+    fit(directory=tmp_path, epochs=7)
     assert files(tmp_path) == names(2, 6, 7)
     # The newest is damaged, and it dies before that is written again.
     damage(tmp_path / names(7)[0])
@@ -212,12 +215,12 @@ def test_damaged_files_are_not_among_those_that_stay(tmp_path):
         crashed(tmp_path, 7, epochs=8, keep=1)
     assert files(tmp_path) == names(2, 6, 7)
     with pytest.warns(UserWarning, match="damaged"):
-        assert_same_runs(fit(checkpoint=tmp_path, epochs=8, keep=1), whole)
+        assert_same_runs(fit(directory=tmp_path, epochs=8, keep=1), whole)
     assert files(tmp_path) == names(8)
 
 
 def test_a_damaged_newest_file_does_not_cost_the_one_before(tmp_path):
-    fit(checkpoint=tmp_path, save_every=2)
+    fit(directory=tmp_path, every=2)
     damage(tmp_path / names(6)[0])
     with pytest.warns(UserWarning, match="damaged"):
         crashed(tmp_path, 6, epochs=8, keep=1)
@@ -229,12 +232,12 @@ def test_epochs_of_any_number_of_digits_are_in_order(tmp_path):
     state = jaxnet.TrainState({"weights": np.ones(1)}, (), np.int32(0))
     same = {"environment": environment(), "values": {"settings": {}}, "programs": {}}
     for last in range(3, 6):
-        with RunFolder(tmp_path / str(last), same, 2, 1) as folder:
+        with RunDirectory(jaxnet.Checkpoints(tmp_path / str(last), 2, 1), same) as folder:
             for epoch in epochs[:last]:
                 folder.save(Saved(state, {}, epoch, ""), wait=True)
             expected = {f"epoch-{epoch}.safetensors" for epoch in epochs[last - 2 : last]}
             assert set(files(folder.path)) == expected
-        with RunFolder(tmp_path / str(last), same, 2, 1) as folder:
+        with RunDirectory(jaxnet.Checkpoints(tmp_path / str(last), 2, 1), same) as folder:
             assert folder.newest(lambda epoch: (state, {})).epoch == epochs[last - 1]
 
 
@@ -261,8 +264,8 @@ def test_what_is_no_checkpoint_is_left_alone(tmp_path):
         (tmp_path / name).write_text("of a run that was killed")
     (tmp_path / names(2)[0]).mkdir()
     os.mkfifo(tmp_path / names(99)[0])
-    run = fit(checkpoint=tmp_path, keep=1, save_every=3, **VALIDATED)
-    assert_same_runs(fit(checkpoint=tmp_path, **VALIDATED), run)
+    run = fit(directory=tmp_path, keep=1, every=3, **VALIDATED)
+    assert_same_runs(fit(directory=tmp_path, **VALIDATED), run)
     expected = {*others, *names(2, 6, 99), ".lock", "best.safetensors"}
     assert set(os.listdir(tmp_path)) == expected
     assert all((tmp_path / name).read_text() == name for name in others)
@@ -272,10 +275,10 @@ def test_a_folder_in_place_of_a_checkpoint_costs_that_one_only(tmp_path, capsys)
     (tmp_path / names(2)[0]).mkdir()
     (tmp_path / "best.safetensors").mkdir()
     with pytest.warns(jaxnet.CheckpointWarning, match="best.safetensors, which is a folder"):
-        run = fit(checkpoint=tmp_path, save_every=1, keep=1, **VALIDATED)
+        run = fit(directory=tmp_path, every=1, keep=1, **VALIDATED)
     assert_same_runs(run, fit(**VALIDATED))
     (tmp_path / "best.safetensors").rmdir()
-    assert_same_runs(fit(checkpoint=tmp_path, **VALIDATED), run)
+    assert_same_runs(fit(directory=tmp_path, **VALIDATED), run)
     chex.assert_trees_all_equal(best_of(tmp_path, run.parameters)[0], run.parameters)
 
 
@@ -284,13 +287,13 @@ def test_a_file_of_another_kind_with_the_name_of_a_checkpoint_is_refused(tmp_pat
     jaxnet.save(file, {"mine": np.ones(3)})
     before = file.read_bytes()
     with helpers.refused(ValueError, "fit: expected checkpoint", "no checkpoint of a run"):
-        fit(checkpoint=tmp_path)
+        fit(directory=tmp_path)
     assert (files(tmp_path), file.read_bytes()) == ([file.name], before)
 
 
 def test_the_last_few_and_the_best_are_kept(tmp_path):
     options = {**VALIDATED, "optimizer": jaxnet.adam(0.3), "epochs": 8}
-    run = fit(checkpoint=tmp_path, keep=2, save_every=1, **options)
+    run = fit(directory=tmp_path, keep=2, every=1, **options)
     assert files(tmp_path) == ["best.safetensors", *names(7, 8)]
     best, about = best_of(tmp_path, run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
@@ -315,10 +318,10 @@ OTHERS = {
 
 @pytest.mark.parametrize("phrase", OTHERS)
 def test_a_folder_with_another_run_is_refused(phrase, tmp_path):
-    fit(checkpoint=tmp_path)
+    fit(directory=tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
     with helpers.refused(ValueError, "fit: expected checkpoint", "another run: ", phrase):
-        fit(checkpoint=tmp_path, **OTHERS[phrase])
+        fit(directory=tmp_path, **OTHERS[phrase])
     assert before == {name: (tmp_path / name).read_bytes() for name in files(tmp_path)}
 
 
@@ -332,7 +335,7 @@ def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
     crashed(tmp_path, 5)
     damage(tmp_path / files(tmp_path)[-1])
     with pytest.warns(UserWarning, match="damaged.*going on from the one before"):
-        run = fit(checkpoint=tmp_path, save_every=6)
+        run = fit(directory=tmp_path, every=6)
     assert_same_runs(run, fit())
     for name in files(tmp_path):
         (tmp_path / name).write_bytes(b"")
@@ -340,36 +343,36 @@ def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
         pytest.warns(UserWarning, match="damaged"),
         helpers.refused(jaxnet.CorruptFileError, "in which all 3 are damaged"),
     ):
-        fit(checkpoint=tmp_path)
+        fit(directory=tmp_path)
 
 
 def test_another_version_is_a_warning_and_outlines_are_compared(tmp_path, monkeypatch):
-    fit(checkpoint=tmp_path)
+    fit(directory=tmp_path)
     monkeypatch.setattr(jax, "__version__", "99")
     with pytest.warns(UserWarning, match="jax was .* and is 99.*the bits may differ"):
-        fit(checkpoint=tmp_path)
+        fit(directory=tmp_path)
     with (
         pytest.warns(UserWarning, match="is 99"),
         helpers.refused(ValueError, "learning_rate was 0.01 and is 0.02"),
     ):
-        fit(checkpoint=tmp_path, optimizer=jaxnet.adam(0.02))
+        fit(directory=tmp_path, optimizer=jaxnet.adam(0.02))
 
 
 def test_two_runs_in_one_folder_are_refused(tmp_path):
     def second(epoch, metrics, state):
         with helpers.refused(BlockingIOError, "in use by another run", str(tmp_path)):
-            fit(checkpoint=tmp_path)
+            fit(directory=tmp_path)
 
-    run = fit(checkpoint=tmp_path, on_epoch=second)
+    run = fit(directory=tmp_path, on_epoch=second)
     assert_same_runs(run, fit())
-    fit(checkpoint=tmp_path)  # now it is free
+    fit(directory=tmp_path)  # now it is free
 
 
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "folder"):
         with helpers.refused(OSError, "fit: expected checkpoint to be a folder", str(place)):
-            fit(checkpoint=place, on_epoch=crash_after(1))
+            fit(directory=place, on_epoch=crash_after(1))
 
 
 def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
@@ -380,23 +383,23 @@ def test_a_folder_that_cannot_be_written_is_refused_before_anything_is_trained(
 
     monkeypatch.setattr(jaxnet.fitting.run_directory, "save", refuse)
     with helpers.refused(PermissionError, "Permission denied"):
-        fit(checkpoint=tmp_path, on_epoch=crash_after(1))
+        fit(directory=tmp_path, on_epoch=crash_after(1))
 
 
 def test_a_folder_that_becomes_another_runs_is_not_written(tmp_path):
-    folder, other = tmp_path / "run", {"key": jax.random.key(1), "save_every": 1}
+    folder, other = tmp_path / "run", {"key": jax.random.key(1), "every": 1}
 
     def replace(epoch, metrics, state):
         if epoch == 2:  # when nothing is being written
             folder.rename(tmp_path / "gone")
-            fit(checkpoint=folder, **other)
+            fit(directory=folder, **other)
 
     with pytest.warns(jaxnet.CheckpointWarning, match="not this run's any more"):
-        run = fit(checkpoint=folder, save_every=99, keep=1, on_epoch=replace)
+        run = fit(directory=folder, every=99, keep=1, on_epoch=replace)
     assert_same_runs(run, fit())
     assert files(folder) == names(4, 5, 6)
-    assert_same_runs(fit(checkpoint=folder, **other), fit(key=other["key"]))
-    assert_same_runs(fit(checkpoint=tmp_path / "gone"), run)
+    assert_same_runs(fit(directory=folder, **other), fit(key=other["key"]))
+    assert_same_runs(fit(directory=tmp_path / "gone"), run)
 
 
 def test_a_link_that_changes_in_mid_run_changes_nothing(tmp_path):
@@ -408,11 +411,11 @@ def test_a_link_that_changes_in_mid_run_changes_nothing(tmp_path):
     def relink(epoch, metrics, state):
         if epoch == 2:
             with helpers.refused(BlockingIOError, "in use by another run"):
-                fit(checkpoint=tmp_path / "one")  # the same folder, by another name
+                fit(directory=tmp_path / "one")  # the same folder, by another name
             link.unlink()
             link.symlink_to(tmp_path / "two")
 
-    fit(checkpoint=link, save_every=1, on_epoch=relink)
+    fit(directory=link, every=1, on_epoch=relink)
     assert (files(tmp_path / "one"), files(tmp_path / "two")) == (names(4, 5, 6), [])
 
 
@@ -430,15 +433,15 @@ def unprivileged():
 def test_a_run_that_has_ended_is_read_from_a_folder_that_cannot_be_written():
     with tempfile.TemporaryDirectory() as place:
         folder = pathlib.Path(place, "run")
-        run = fit(checkpoint=folder, **VALIDATED)
+        run = fit(directory=folder, **VALIDATED)
         for path in (folder / ".lock", folder, pathlib.Path(place)):
             path.chmod(0o555)
         before = contents(folder)
         with unprivileged():
-            assert_same_runs(fit(checkpoint=folder, **VALIDATED), run)
+            assert_same_runs(fit(directory=folder, **VALIDATED), run)
             for other in (folder, pathlib.Path(place, "other")):
                 with helpers.refused(PermissionError, "fit: expected checkpoint", "denied"):
-                    fit(checkpoint=other, epochs=7, on_epoch=crash_after(7), **VALIDATED)
+                    fit(directory=other, epochs=7, on_epoch=crash_after(7), **VALIDATED)
         assert contents(folder) == before
         pathlib.Path(place).chmod(0o755)
         folder.chmod(0o755)
@@ -458,12 +461,12 @@ def test_a_forked_process_does_not_keep_the_folder(tmp_path):
                 os._exit(0)
             children.append(child)
             with helpers.refused(BlockingIOError, "in use by another run"):
-                fit(checkpoint=tmp_path)
+                fit(directory=tmp_path)
 
     try:
-        fit(checkpoint=tmp_path, on_epoch=fork)
+        fit(directory=tmp_path, on_epoch=fork)
         assert children
-        assert_same_runs(fit(checkpoint=tmp_path, epochs=7), fit(epochs=7))
+        assert_same_runs(fit(directory=tmp_path, epochs=7), fit(epochs=7))
     finally:
         os.close(writes)
         for child in children:
@@ -488,7 +491,8 @@ def seen(epoch, metrics, state):
     before = os.listdir(folder)
     return fork(epoch, metrics, state)
 arguments = jaxnet.mlp([2, 1]), jaxnet.squared_error, jaxnet.adam(0.01), data
-options = dict(key=jax.random.key(0), epochs=3, batch_size=None, checkpoint=folder, save_every=99)
+options = dict(key=jax.random.key(0), epochs=3, batch_size=None)
+options |= dict(checkpoints=jaxnet.Checkpoints(folder, every=99))
 try:
     run = jaxnet.fit(*arguments, on_epoch=seen, **options)
 except SystemExit as error:
@@ -519,7 +523,7 @@ def test_where_on_epoch_ends_a_run_it_is_asked_again(kind, tmp_path):
         hooked = functools.partial(hook, at)
         ends = contextlib.nullcontext() if kind == "returns True" else pytest.raises(BaseException)
         with ends as caught:
-            run = fit(checkpoint=tmp_path, save_every=99, on_epoch=hooked, **options)
+            run = fit(directory=tmp_path, every=99, on_epoch=hooked, **options)
             assert run.stopped == "on_epoch"
         return caught
 
@@ -533,7 +537,7 @@ def test_where_on_epoch_ends_a_run_it_is_asked_again(kind, tmp_path):
     call(4)
     assert [event[0] for event in seen] == [1, 2, 2, 2, 3, 4]
     assert files(tmp_path) == names(0, 2, 4)
-    assert_same_runs(fit(checkpoint=tmp_path), fit())
+    assert_same_runs(fit(directory=tmp_path), fit())
 
 
 def test_on_epoch_is_asked_about_the_epoch_in_which_patience_ends(tmp_path):
@@ -541,8 +545,8 @@ def test_on_epoch_is_asked_about_the_epoch_in_which_patience_ends(tmp_path):
     whole, seen = fit(**options), []
     last = len(whole.history["cost"])
     with pytest.raises(RuntimeError, match="crash"):
-        fit(checkpoint=tmp_path, on_epoch=crash_after(last), **options)
-    run = fit(checkpoint=tmp_path, on_epoch=lambda *event: seen.append(event), **options)
+        fit(directory=tmp_path, on_epoch=crash_after(last), **options)
+    run = fit(directory=tmp_path, on_epoch=lambda *event: seen.append(event), **options)
     assert_same_runs(run, whole)
     assert (run.stopped, seen) == ("patience", [])
     fit(on_epoch=lambda epoch, *_: seen.append(epoch), **options)
@@ -550,11 +554,11 @@ def test_on_epoch_is_asked_about_the_epoch_in_which_patience_ends(tmp_path):
 
 
 def test_asked_again_after_the_last_epoch_a_run_may_be_finished(tmp_path):
-    fit(checkpoint=tmp_path, on_epoch=lambda epoch, *_: epoch == 6)
-    again = fit(checkpoint=tmp_path, on_epoch=lambda epoch, *_: epoch == 6)
+    fit(directory=tmp_path, on_epoch=lambda epoch, *_: epoch == 6)
+    again = fit(directory=tmp_path, on_epoch=lambda epoch, *_: epoch == 6)
     assert again.stopped == "on_epoch"
-    assert_same_runs(fit(checkpoint=tmp_path), fit())
-    assert_same_runs(fit(checkpoint=tmp_path, epochs=8), fit(epochs=8))
+    assert_same_runs(fit(directory=tmp_path), fit())
+    assert_same_runs(fit(directory=tmp_path, epochs=8), fit(epochs=8))
 
 
 def test_a_folder_deleted_in_mid_run_does_not_cost_the_result(tmp_path, capsys):
@@ -565,7 +569,7 @@ def test_a_folder_deleted_in_mid_run_does_not_cost_the_result(tmp_path, capsys):
             folder.rename(tmp_path / "gone")  # as deleting it, without a race with what is written
 
     with pytest.warns(jaxnet.CheckpointWarning, match="could not be saved to its end") as caught:
-        run = fit(checkpoint=folder, save_every=1, on_epoch=delete)
+        run = fit(directory=folder, every=1, on_epoch=delete)
     assert_same_runs(run, fit())
     assert_same_runs(caught[0].message.fit, run)
     assert capsys.readouterr().err.count("could not write") == 1
@@ -586,7 +590,7 @@ def test_a_disk_full_for_a_while_costs_only_those_checkpoints(tmp_path, monkeypa
     monkeypatch.setattr(jaxnet.fitting.run_directory, "save", save)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        run = fit(checkpoint=tmp_path, keep=99, save_every=1, on_epoch=fill)
+        run = fit(directory=tmp_path, keep=99, every=1, on_epoch=fill)
     assert_same_runs(run, fit())
     assert "epoch-00000003.safetensors" not in files(tmp_path)
     assert files(tmp_path)[-2:] == ["epoch-00000005.safetensors", "epoch-00000006.safetensors"]
@@ -602,7 +606,7 @@ def signalled(epoch, metrics, state):
         os.kill(os.getpid(), getattr(signal, sys.argv[3]))
 run = jaxnet.fit(
     jaxnet.mlp([3, 8, 4]), jaxnet.softmax_cross_entropy, jaxnet.adam(0.01), data,
-    key=jax.random.key(0), epochs=6, batch_size=16, checkpoint=sys.argv[1],
+    key=jax.random.key(0), epochs=6, batch_size=16, checkpoints=sys.argv[1],
     on_epoch=signalled if len(sys.argv) > 2 else None,
 )
 print(run.stopped, len(run.history["cost"]), run.history["cost"].tobytes().hex())
@@ -629,13 +633,17 @@ def test_signals_save_and_leave_cleanly(tmp_path):
 
 
 WRONG = {
-    "keep 0": ({"keep": 0}, ValueError, "keep of at least 1"),
-    "keep a float": ({"keep": 1.5}, TypeError, "integer for keep"),
-    "every 0": ({"save_every": 0}, ValueError, "save_every of at least 1"),
-    "every a float": ({"save_every": 1.5}, TypeError, "number of epochs or a datetime.timedelta"),
-    "every negative": ({"save_every": -datetime.timedelta(1)}, ValueError, "not below 0"),
-    "every a bool": ({"save_every": True}, TypeError, "save_every"),
-    "folder a number": ({"checkpoint": 3}, TypeError, "checkpoint"),
+    "keep 0": ({"keep": 0}, ValueError, "checkpoints.keep of at least 1"),
+    "keep a float": ({"keep": 1.5}, TypeError, "integer for checkpoints.keep"),
+    "every 0": ({"every": 0}, ValueError, "checkpoints.every of at least 1"),
+    "every a float": ({"every": 1.5}, TypeError, "number of epochs or a datetime.timedelta"),
+    "every negative": (
+        {"every": -datetime.timedelta(1)},
+        ValueError,
+        "non-negative checkpoints.every",
+    ),
+    "every a bool": ({"every": True}, TypeError, "checkpoints.every"),
+    "folder a number": ({"directory": 3}, TypeError, "checkpoints.directory"),
 }
 
 
@@ -643,4 +651,4 @@ WRONG = {
 def test_wrong_arguments(kind, tmp_path):
     options, error, phrase = WRONG[kind]
     with helpers.refused(error, "fit: expected", phrase):
-        fit(**{"checkpoint": tmp_path, **options})
+        fit(**{"directory": tmp_path, **options})

@@ -22,7 +22,9 @@ import pytest
 import sklearn.preprocessing
 
 import jaxnet
-from jaxnet.fitting import run_identity, trainer
+from jaxnet.fitting import run_identity
+from jaxnet.fitting.trainer import Plan, Trainer
+from jaxnet.training.objective import make_objective
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
 Y = X[:, :1] ** 2
@@ -35,11 +37,11 @@ def identify(network=None, loss=jaxnet.squared_error, optimizer=None, **options)
     data = jaxnet.Data(*map(jnp.asarray, options.get("data", (X, Y))))
     validation = options.get("validation")
     validation = validation and jaxnet.Data(*map(jnp.asarray, validation))
-    sizes = options.get("batch_size", 4), options.get("metrics"), options.get("patience")
-    plan = trainer.Plan(network, loss, optimizer, *sizes, validation is not None, 5)
-    found = run_identity.identify(
-        plan, data, validation, options.get("key", KEY), options.get("state")
-    )
+    objective = make_objective(network, loss, options.get("metrics"))
+    sizes = options.get("batch_size", 4), options.get("patience")
+    plan = Plan(objective, optimizer, *sizes, 5, validation is not None)
+    run = Trainer(plan, data, validation, options.get("key", KEY), options.get("state"))
+    found = run_identity.identify(run)
     return json.loads(json.dumps(found))  # as it comes out of a file
 
 
@@ -411,7 +413,7 @@ def train(folder, epochs):
     x = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
     run = jaxnet.fit(
         jaxnet.mlp([3, 4, 1]), loss, jaxnet.adam(0.01), (x, x[:, :1]), key=jax.random.key(0),
-        epochs=int(epochs), batch_size=4, checkpoint=folder, progress=False,
+        epochs=int(epochs), batch_size=4, checkpoints=folder, progress=False,
     )
     return len(run.history["cost"])
 if __name__ == "__main__":

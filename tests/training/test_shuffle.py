@@ -6,25 +6,25 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from jaxnet.training.shuffle import shuffled
+from jaxnet.training.shuffle import shuffle
 
 SIZES = [65, 72, 101, 1024, 1797]  # whose last line has one row, all or some
 
 
 def orders(rows, count, seed=0):
     keys = jax.random.split(jax.random.key(seed), count)
-    return np.asarray(jax.jit(jax.vmap(lambda key: shuffled(key, jnp.array(3), rows)))(keys))
+    return np.asarray(jax.jit(jax.vmap(lambda key: shuffle(key, jnp.array(3), rows)))(keys))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 64, 65, 66, 97, 127, 128, 1000, 4099, 100_000])
 def test_every_row_once(rows):
-    order = np.asarray(shuffled(jax.random.key(1), jnp.array(0), rows))
+    order = np.asarray(shuffle(jax.random.key(1), jnp.array(0), rows))
     np.testing.assert_array_equal(np.sort(order), np.arange(rows))
 
 
 def test_another_epoch_or_key_is_another_order():
     def order(seed, epoch):
-        return tuple(shuffled(jax.random.key(seed), jnp.array(epoch), 100).tolist())
+        return tuple(shuffle(jax.random.key(seed), jnp.array(epoch), 100).tolist())
 
     assert len({order(seed, epoch) for seed in range(5) for epoch in range(5)}) == 25
     assert order(2, 3) == order(2, 3)
@@ -67,6 +67,6 @@ def test_epochs_in_turn_are_unrelated():
     """The same row, in one epoch and in the next."""
     rows, epochs = 100, 4000
     key = jax.random.key(2)
-    seen = np.asarray(jax.vmap(lambda epoch: shuffled(key, epoch, rows))(jnp.arange(epochs)))
+    seen = np.asarray(jax.vmap(lambda epoch: shuffle(key, epoch, rows))(jnp.arange(epochs)))
     table = np.histogram2d(seen[:-1].ravel(), seen[1:].ravel(), bins=[10, 10])[0]
     assert chi_squared(table, table.sum() / table.size) > 1e-4

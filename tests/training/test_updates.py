@@ -208,7 +208,7 @@ def test_the_cost_is_that_of_parameters_in_their_own_precision():
 
 def hand_written(optimizer, epochs, data, key):
     """`train` on all examples at once, as a loop of optax's."""
-    state = jaxnet.training.starting_state(NETWORK, optimizer, key)
+    state = jaxnet.initial_state(NETWORK, optimizer, key=key)
     noise = jax.random.fold_in(key, 2)
     step = optax_step(optimizer, ["value", "grad", "value_fn"])
     return jax.lax.scan(
@@ -445,7 +445,7 @@ def test_an_optimizer_that_cannot_work_is_refused(name, function, tmp_path):
     data = INPUTS, jnp.zeros(20, jnp.int32)
     options = {"key": KEY, "epochs": 2, "batch_size": 8}
     if function is jaxnet.fit:
-        options |= {"progress": False, "checkpoint": tmp_path / "run"}
+        options |= {"progress": False, "checkpoints": tmp_path / "run"}
     with helpers.refused(error, f"{function.__name__}: expected", *words):
         function(SQUARE, LOSS, make(), data, **options)
     assert not (tmp_path / "run").exists()
