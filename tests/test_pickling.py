@@ -195,4 +195,4 @@ if __name__ == "__main__":
     done = subprocess.run(command, capture_output=True, text=True, timeout=600, env=environment)
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
-    assert lines == ["NonFiniteError 1 not finite Failure", "True", "finished"]
+    assert lines == ["NonFiniteError 1 non-finite NonFiniteStep", "True", "finished"]

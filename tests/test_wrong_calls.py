@@ -1057,10 +1057,10 @@ ValueError: fit: expected targets of data for 6 examples, as many as there are i
 >>> fit(data=(INPUTS, LABELS, np.ones(5)))
 ValueError: fit: expected weights of data of shape [6]. Received: [5]
 >>> fit(data=(INPUTS, LABELS, ONE_NEGATIVE))
-ValueError: fit: expected weights of data that are not negative and not all 0.
+ValueError: fit: expected weights of data that are non-negative and not all 0.
 Received: weights from -1.0 to 1.0
 >>> fit(data=(INPUTS, LABELS, [0] * 6))
-ValueError: fit: expected weights of data that are not negative and not all 0.
+ValueError: fit: expected weights of data that are non-negative and not all 0.
 Received: weights from 0.0 to 0.0
 >>> fit(data=(INPUTS, LABELS, [NAN] * 6))
 ValueError: fit: expected finite weights of data. Received: nan at index (0,)

@@ -81,8 +81,8 @@ def _explanation(error: Exception, offered: Collection[str]) -> str:
         return _LOOKAHEAD if error.name == "fast" else ""
     if "required keyword-only argument" in str(error):
         return (
-            f"expected an optimizer whose extra arguments are among {', '.join(offered)}."
-            f" Received: {error}"
+            f"expected an optimizer that needs no extra arguments except {', '.join(offered)}, and "
+            f"passes them on. Received: {error}"
         )
     first_line = str(error).partition("\n")[0]
     partial = "MaskedNode" in str(error) and _PARTIAL not in str(error)

@@ -223,7 +223,7 @@ def test_values_that_are_not_finite_are_counted_and_their_origin_told():
     assert found.layers[0].non_finite == sums | after
     assert found.layers[1].non_finite["weighted sum"] == 3
     assert (found.nonfinite.quantity, found.nonfinite.rows) == ("inputs", (7,))
-    assert found.findings == (f"the first value that is not finite: {found.nonfinite}",)
+    assert found.findings == (f"the first non-finite value: {found.nonfinite}",)
     assert np.isnan(found.cost) and found.non_finite_losses == 1
 
 

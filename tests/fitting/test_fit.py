@@ -225,7 +225,7 @@ def test_cost_that_is_not_finite_ends_the_run_and_names_the_epoch():
     with pytest.raises(jaxnet.NonFiniteError, match=r"cost of epoch 5 is (nan|inf)") as caught:
         fit(epochs=100, optimizer=optimizer)
     run = caught.value.result
-    assert run.stopped == "not finite"
+    assert run.stopped == "non-finite"
     assert np.isfinite(run.history["cost"]).tolist() == [True] * 4
     chex.assert_tree_all_finite(run.state)
 
@@ -356,7 +356,7 @@ WRONG = {
     "empty": (lambda: fit((np.ones((0, 3)), [])), ValueError, "at least one example"),
     "one row": (lambda: fit(([1.0, 2.0, 3.0], [0])), ValueError, "[examples, features]"),
     "lengths": (lambda: fit((INPUTS, LABELS[:-1])), ValueError, "for 50 examples"),
-    "negative weights": (lambda: fit((INPUTS, LABELS, -np.ones(50))), ValueError, "not negative"),
+    "negative weights": (lambda: fit((INPUTS, LABELS, -np.ones(50))), ValueError, "non-negative"),
     "zero weights": (lambda: fit((INPUTS, LABELS, np.zeros(50))), ValueError, "not all 0"),
     "features": (
         lambda: fit(network=jaxnet.mlp([10, 4])),

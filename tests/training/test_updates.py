@@ -413,7 +413,7 @@ REFUSED = {
     "not handed on": (
         lambda: optax.contrib.split_real_and_imaginary(optax.polyak_sgd()),
         TypeError,
-        ["takes by name what it needs", "'value'"],
+        ["passes them on", "'value'"],
     ),
     "masked search": (
         lambda: optax.masked(optax.lbfgs(), weights_only),
