@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.testing import conformance, problems
+from jaxnet.testing import comparison, conformance, problems
 
 NETWORK, SGD = jaxnet.mlp([2, 3, 1]), jaxnet.sgd(0.1, momentum=0.9)
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
@@ -78,6 +78,7 @@ CASES = {
     "BestSoFar": lambda: fitted().state.best,
     "Check": lambda: conformance.Check("is pure", True, "the same bits"),
     "CheckpointWarning": warned,
+    "Checkpoints": lambda: jaxnet.Checkpoints("runs/a", every=2),
     "ClassScores": lambda: jaxnet.class_scores(jnp.eye(3, dtype=jnp.int32)),
     "Comparison": compared,
     "CorruptFileError": damaged,
@@ -103,6 +104,12 @@ CASES = {
     "Task": lambda: jaxnet.Task(jnp.array(7, jnp.uint32), jnp.array(3, jnp.int32)),
     "TrainState": lambda: STATE,
 }
+PUBLIC = helpers.PUBLIC | {
+    name: value
+    for module in (problems, comparison, conformance)
+    for name, value in vars(module).items()
+    if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
+}
 FUNCTIONS = {"Network"}  # a pair of functions, which pickle finds by their names alone
 
 
@@ -124,14 +131,8 @@ def bits(value):
 
 
 def test_every_type_is_tried():
-    of_tests = {
-        name: value
-        for module in (problems, comparison, conformance)
-        for name, value in vars(module).items()
-        if not name.startswith("_") and getattr(value, "__module__", "") == module.__name__
-    }
-    named = helpers.PUBLIC | of_tests
-    assert {n for n, v in named.items() if isinstance(v, type)} == CASES.keys() | FUNCTIONS
+    types = {name for name, value in PUBLIC.items() if isinstance(value, type)}
+    assert types == CASES.keys() | FUNCTIONS
 
 
 WAYS = {
@@ -149,7 +150,7 @@ WAYS = {
 @pytest.mark.parametrize("name", CASES)
 def test_results_and_errors_can_be_pickled_and_copied(name):
     value = CASES[name]()
-    assert type(value) is getattr(jaxnet, name)
+    assert type(value) is PUBLIC[name]
     for way in WAYS.values():
         assert bits(way(value)) == bits(value)
 

@@ -156,7 +156,7 @@ def test_healthy_networks_have_no_findings(name):
         noise = None if name == "relu" else key(seed)
         found = diagnose(network, parameters, batch_of(9 + seed), key=noise)
         assert found.findings == ()
-        assert str(found).endswith("\n\nnothing out of the ordinary")
+        assert str(found).endswith("\n\nno problems found")
 
 
 def scaled(layer, factor):
@@ -242,7 +242,7 @@ def test_diagnosis_prints_a_table_and_the_findings():
     # The error is 1 and its slope 2: by hand, sqrt(2**2 + 2**2) and sqrt(6**2 + 2**2).
     cost, _, titles, *rows, _, finding = str(found).splitlines()
     assert (cost, finding) == ("cost 1", found.findings[0])
-    assert titles.split()[-4:] == ["dead", "saturated", "not", "finite"]
+    assert titles.split()[-3:] == ["dead", "saturated", "non-finite"]
     assert [row.split("  ")[0] for row in rows] == [layer.name for layer in found.layers]
     assert [row[23:].split() for row in rows] == [
         ["99", "2.8", "0.028", "0.00029", "2", "1", "0", "0"],

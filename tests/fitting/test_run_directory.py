@@ -286,7 +286,7 @@ def test_a_file_of_another_kind_with_the_name_of_a_checkpoint_is_refused(tmp_pat
     file = tmp_path / names(5)[0]
     jaxnet.save(file, {"mine": np.ones(3)})
     before = file.read_bytes()
-    with helpers.refused(ValueError, "fit: expected checkpoint", "no checkpoint of a run"):
+    with helpers.refused(ValueError, "fit: expected checkpoint", "not a checkpoint of a run"):
         fit(directory=tmp_path)
     assert (files(tmp_path), file.read_bytes()) == ([file.name], before)
 
@@ -334,7 +334,7 @@ def damage(file):
 def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
     crashed(tmp_path, 5)
     damage(tmp_path / files(tmp_path)[-1])
-    with pytest.warns(UserWarning, match="damaged.*going on from the one before"):
+    with pytest.warns(UserWarning, match="damaged.*resuming from the checkpoint before"):
         run = fit(directory=tmp_path, every=6)
     assert_same_runs(run, fit())
     for name in files(tmp_path):
@@ -371,7 +371,7 @@ def test_two_runs_in_one_folder_are_refused(tmp_path):
 def test_a_folder_that_cannot_be_is_refused_before_anything_is_trained(tmp_path):
     (tmp_path / "file").touch()
     for place in (tmp_path / "file", tmp_path / "file" / "folder"):
-        with helpers.refused(OSError, "fit: expected checkpoint to be a folder", str(place)):
+        with helpers.refused(OSError, "fit: expected checkpoints to be a directory", str(place)):
             fit(directory=place, on_epoch=crash_after(1))
 
 
@@ -394,7 +394,7 @@ def test_a_folder_that_becomes_another_runs_is_not_written(tmp_path):
             folder.rename(tmp_path / "gone")
             fit(directory=folder, **other)
 
-    with pytest.warns(jaxnet.CheckpointWarning, match="not this run's any more"):
+    with pytest.warns(jaxnet.CheckpointWarning, match="no longer belongs to this run"):
         run = fit(directory=folder, every=99, keep=1, on_epoch=replace)
     assert_same_runs(run, fit())
     assert files(folder) == names(4, 5, 6)
@@ -568,7 +568,7 @@ def test_a_folder_deleted_in_mid_run_does_not_cost_the_result(tmp_path, capsys):
         if epoch == 2:
             folder.rename(tmp_path / "gone")  # as deleting it, without a race with what is written
 
-    with pytest.warns(jaxnet.CheckpointWarning, match="could not be saved to its end") as caught:
+    with pytest.warns(jaxnet.CheckpointWarning, match="could not be written") as caught:
         run = fit(directory=folder, every=1, on_epoch=delete)
     assert_same_runs(run, fit())
     assert_same_runs(caught[0].message.fit, run)
