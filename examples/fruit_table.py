@@ -1,115 +1,61 @@
-"""Reads a table of fruit that somebody typed, and says in which row and column it is wrong."""
+"""Read a table of fruit and turn its words into numbers."""
 
-import csv
-import reprlib
-from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple, TextIO
+
+import pandas as pd
+from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 
 COLOURS = ["red", "yellow", "orange", "green"]
 TEXTURES = ["smooth", "rough"]
-SIZES = ["small", "medium", "large"]
+SIZES = ["small", "medium", "large"]  # compared with other fruit of the same kind
 FRUITS = ["apple", "banana", "orange"]
-
-CHOICES = {"colour": COLOURS, "texture": TEXTURES, "size": SIZES, "fruit": FRUITS}
-COLUMNS = ["weight", *CHOICES]
-FEWEST = 4  # of each kind, so that there are some to learn from and some to be tested on
+WORDS = {"colour": COLOURS, "texture": TEXTURES, "size": SIZES, "fruit": FRUITS}
 
 
-class Fruit(NamedTuple):
-    """A row of the table; the weight in grams."""
+def read_table(path: str | Path) -> pd.DataFrame:
+    """Read the columns weight (in grams), colour, texture, size and fruit of a CSV file.
 
-    weight: float
-    colour: str
-    texture: str
-    size: str
-    fruit: str
-
-
-class TableError(ValueError):
-    """A table that is not as expected: a message of one line."""
-
-
-def read_table(path: Path) -> list[Fruit]:
-    """The rows of a CSV file with the columns weight, colour, texture, size and fruit.
-
-    Their order, capitals, spaces around a value, blank lines and further columns do not matter.
-
-    Raises:
-        TableError: anything else is wrong; the message names the file, the line and the column.
+    Capital letters, spaces, blank lines, other columns and the order of the columns do not matter.
+    Anything else that is wrong raises a ValueError, which names the line and the column.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            lines = list(_numbered(path, file))
-    except OSError as error:
-        raise TableError(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError:
-        raise TableError(f"{path}: expected a CSV file in UTF-8. Received: other bytes") from None
-    if not lines:
-        raise TableError(f"{path}: expected a header and rows. Received: an empty file")
-    (place, header), *rows = lines
-    _check_header(place, header)
-    table = [_fruit(place, header, cells) for place, cells in rows]
-    counts = Counter(row.fruit for row in table)
+    cells = pd.read_csv(path, header=None, dtype=str, na_filter=False, skip_blank_lines=False)
+    cells = cells.map(lambda cell: cell.strip().lower())
+    cells.index += 1  # the first line of the file is line 1
+
+    header = list(cells.loc[1])
+    for column in ("weight", *WORDS):
+        if (count := header.count(column)) != 1:
+            raise ValueError(f"line 1: expected one column {column}. Received: {count}")
+    table = cells[1:].set_axis(header, axis=1)
+    table = table[(table != "").any(axis=1)]
+
+    weights = pd.to_numeric(table["weight"], errors="coerce")  # NaN for what is not a number
+    check(table["weight"], weights.between(1, 10_000), "a number of grams from 1 to 10,000")
+    for column, words in WORDS.items():
+        check(table[column], table[column].isin(words), f"one of {', '.join(words)}")
     for fruit in FRUITS:
-        if counts[fruit] < FEWEST:
-            raise TableError(
-                f"{path}, column fruit: expected at least {FEWEST} rows of each kind, to learn "
-                f"from and to be tested on. Received: {counts[fruit]} of {fruit}"
-            )
-    return table
+        if (count := (table["fruit"] == fruit).sum()) < 4:
+            raise ValueError(f"expected at least 4 rows of {fruit}. Received: {count}")
+    return table.assign(weight=weights)
 
 
-def _numbered(path: Path, file: TextIO) -> Iterator[tuple[str, list[str]]]:
-    """The records that are not blank, each with the place where it starts."""
-    reader = csv.reader(file, strict=True)
-    while True:
-        place = f"{path}, line {reader.line_num + 1}"
-        try:
-            cells = [cell.strip().lower() for cell in next(reader)]
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise TableError(f"{place}: expected a row of a CSV file. Received: {error}") from None
-        if any(cells):
-            yield place, cells
+def check(column: pd.Series, is_right: pd.Series, expected: str) -> None:
+    """Raise an error about the first cell of a column that is not right."""
+    if not is_right.all():
+        line = is_right.idxmin()
+        place = f"line {line}, column {column.name}"
+        raise ValueError(f"{place}: expected {expected}. Received: {column[line]!r}")
 
 
-def _check_header(place: str, header: list[str]) -> None:
-    for column in COLUMNS:
-        if header.count(column) != 1:
-            raise TableError(
-                f"{place}, column {column}: expected once in the header. "
-                f"Received: {header.count(column)} times, in {reprlib.repr(header)}"
-            )
+def make_encoder() -> ColumnTransformer:
+    """Make an encoder from tables to arrays of numbers. Its `fit` measures the usual weights.
 
-
-def _fruit(place: str, header: list[str], cells: list[str]) -> Fruit:
-    if len(cells) != len(header):
-        last = header[min(len(cells), len(header) - 1)]
-        raise TableError(
-            f"{place}, column {last}: expected {len(header)} values in the row, as in the header. "
-            f"Received: {len(cells)}"
-        )
-    row = dict(zip(header, cells, strict=True))
-    for column, choices in CHOICES.items():
-        if row[column] not in choices:
-            raise TableError(
-                f"{place}, column {column}: expected one of {', '.join(choices)}. "
-                f"Received: {reprlib.repr(row[column])}"
-            )
-    return Fruit(_weight(place, row["weight"]), *(row[column] for column in CHOICES))
-
-
-def _weight(place: str, text: str) -> float:
-    try:
-        weight = float(text)
-    except ValueError:
-        weight = float("nan")
-    if not 0 < weight < 100_000:
-        raise TableError(
-            f"{place}, column weight: expected a number of grams, above 0 and below 100,000. "
-            f"Received: {reprlib.repr(text)}"
-        )
-    return weight
+    A colour or texture becomes one number for each word: 1 for its own and 0 for the others. A size
+    becomes 0, 1 or 2, since sizes have an order.
+    """
+    return make_column_transformer(
+        (StandardScaler(), ["weight"]),
+        (OneHotEncoder(categories=[COLOURS, TEXTURES], sparse_output=False), ["colour", "texture"]),
+        (OrdinalEncoder(categories=[SIZES]), ["size"]),
+    )

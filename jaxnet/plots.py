@@ -1,4 +1,4 @@
-"""Pictures. They need matplotlib: `pip install 'jaxnet[plots]'`."""
+"""Pictures. They need matplotlib: `pip install -e '.[plots]'` in a checkout."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ from tqdm import tqdm
 
 assert peers  # imported for the contenders that it enters
 
-PACKAGES = "jaxnet jax jaxlib optax flax equinox keras torch scikit-learn numpy"
+PACKAGES = "jaxnet-dense jax jaxlib optax flax equinox keras torch scikit-learn numpy"
 SECONDS = 1.0  # that steady runs fill at least, times the repeats
 SHORT = 5.0  # seconds of a first run that is made in several processes
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
