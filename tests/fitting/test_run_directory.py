@@ -194,7 +194,7 @@ def test_the_working_directory_may_change(tmp_path, monkeypatch):
     for folder in (here, there):
         folder.mkdir()
     monkeypatch.chdir(there)
-    fit(checkpoint="run", epochs=2, every=1)
+    fit(directory="run", epochs=2, every=1)
     before = contents(there / "run")
     monkeypatch.chdir(here)
     options = {"directory": pathlib.Path("run"), "every": 1}
