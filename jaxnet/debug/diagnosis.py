@@ -10,7 +10,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, trees
+from jaxnet.core.finite import can_be_nonfinite, nonfinite
 from jaxnet.debug.intermediates import Visit, layers_in, table, visits
 from jaxnet.debug.nonfinite import (
     NonFinite,
@@ -18,8 +19,6 @@ from jaxnet.debug.nonfinite import (
     Value,
     check_batch,
     find_first,
-    has_floats,
-    is_nonfinite,
     list_values,
     record_step,
 )
@@ -134,7 +133,7 @@ def diagnose(
     objective = make_objective(network, loss)
     rule = optax.identity() if optimizer is None else optimizer
     checks.optimizer("optimizer", rule)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     batch = check_batch(objective, parameters, batch, key)
     if optimizer_state is None:
         optimizer_state = rule.init(parameters)
@@ -144,10 +143,10 @@ def diagnose(
         step = step._replace(updates=None)
     values = list_values(network, state, batch, step)
     arguments = state, batch, key
-    units = programs.compile_once(_examine_units, (network,), arguments)(*arguments)
+    units = compilation.compile_once(_examine_units, (network,), arguments)(*arguments)
     layers = tuple(_diagnose_layers(network, parameters, step, values, units))
     first = find_first(objective, state, batch, key, values)
-    losses, findings = int(is_nonfinite(step.losses).sum()), tuple(_find(layers, first))
+    losses, findings = int(nonfinite(step.losses).sum()), tuple(_find(layers, first))
     return Diagnosis(layers, float(step.cost), losses, first, findings)
 
 
@@ -196,7 +195,7 @@ def _response(visit: Visit) -> tuple[Callable[[Array], Array], Array | None]:
     if layer.weighted_sums is not None:
         weights, biases = parameters
         return lambda biases: layer.apply((weights, biases), inputs), biases
-    elementwise = not jax.tree.leaves(parameters) and has_floats(inputs)
+    elementwise = not jax.tree.leaves(parameters) and can_be_nonfinite(inputs)
     return lambda inputs: layer.apply(parameters, inputs), inputs if elementwise else None
 
 
@@ -218,7 +217,7 @@ def _diagnose_layers(
         non_finite: collections.Counter[str] = collections.Counter()
         for value in values:
             if value.layer == name:
-                non_finite[value.quantity] += int(is_nonfinite(value.values).sum())
+                non_finite[value.quantity] += int(nonfinite(value.values).sum())
         yield LayerDiagnosis(
             name or layer.name,
             weights,

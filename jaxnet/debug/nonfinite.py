@@ -11,9 +11,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Key, PyTree
+from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, trees
+from jaxnet.core.finite import can_be_nonfinite, nonfinite
 from jaxnet.debug.intermediates import Visit, layers_in, visits
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
@@ -150,7 +151,7 @@ def record_step(
 ) -> RecordedStep:
     """Makes a step, and returns everything that it computes."""
     arguments = state, batch, key
-    return programs.compile_once(_record_step, (objective, optimizer), arguments)(*arguments)
+    return compilation.compile_once(_record_step, (objective, optimizer), arguments)(*arguments)
 
 
 def _record_step(
@@ -218,31 +219,21 @@ def list_values(
     if step.updates is not None:
         listed += by_layer("update", step.updates)
         listed += by_layer("new parameters", step.state.parameters)
-        before = checks.named_leaves(state.optimizer_state)
-        after = checks.named_leaves(step.state.optimizer_state)
+        before = trees.named_leaves(state.optimizer_state)
+        after = trees.named_leaves(step.state.optimizer_state)
         for path, values in after.items():
-            if has_floats(values):  # an infinity from the start is intended
-                changed = np.where(is_nonfinite(before[path]), 0, values)
+            if can_be_nonfinite(values):  # an infinity from the start is intended
+                changed = np.where(nonfinite(before[path]), 0, values)
                 listed.append(Value("optimizer state", None, path, changed))
-    return [value for value in listed if has_floats(value.values)]
+    return [value for value in listed if can_be_nonfinite(value.values)]
 
 
 def _by_layer(network: Network, quantity: str, tree: PyTree) -> list[Value]:
     return [
         Value(quantity, name, path, leaf)
         for name, _, part in layers_in(network, tree)
-        for path, leaf in checks.named_leaves(part).items()
+        for path, leaf in trees.named_leaves(part).items()
     ]
-
-
-def has_floats(values: Array | np.ndarray) -> bool:
-    """Whether values are floating-point numbers, which may be non-finite."""
-    return bool(jnp.issubdtype(values.dtype, jnp.inexact))
-
-
-def is_nonfinite(values: Array | np.ndarray) -> Bool[np.ndarray, "..."]:
-    """Which values are infinite or NaN."""
-    return np.asarray(~np.isfinite(values))
 
 
 def find_first(
@@ -253,7 +244,7 @@ def find_first(
     values: list[Value],
 ) -> NonFinite | None:
     """Finds the first quantity with a non-finite value, and describes it."""
-    masks = ((value, is_nonfinite(value.values)) for value in values)
+    masks = ((value, nonfinite(value.values)) for value in values)
     value, wrong = next(((v, mask) for v, mask in masks if mask.any()), (None, None))
     if value is None or wrong is None:
         return None
@@ -262,7 +253,7 @@ def find_first(
         rows = np.flatnonzero(wrong.reshape(len(wrong), -1).any(1))
     elif value.quantity == "gradient":
         arguments = state, batch, key
-        program = programs.compile_once(_find_wrong_gradients, (objective,), arguments)
+        program = compilation.compile_once(_find_wrong_gradients, (objective,), arguments)
         own = _by_layer(objective.network, "", program(*arguments))
         place = value.layer or value.leaf
         rows = np.flatnonzero(

@@ -7,12 +7,12 @@ after the cause. The epoch is replayed here, and the step that fails is examined
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Bool, Int, Key, PyTree
+from jaxtyping import Array, Int, Key
 
-from jaxnet.core import programs
+from jaxnet.core import compilation
+from jaxnet.core.finite import is_finite
 from jaxnet.debug.nonfinite import NonFinite, find_in_step
 from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data
@@ -72,7 +72,7 @@ def find_step(
     for rows, real in zip(all_rows, all_real, strict=True):
         batch = batches.take(rows, real)
         arguments = state, batch, noise_key
-        step = programs.compile_once(_step, (objective, optimizer), arguments)
+        step = compilation.compile_once(_step, (objective, optimizer), arguments)
         following, metrics = step(*arguments)
         if not is_finite((metrics["cost"], following.parameters)):
             found = find_in_step(objective, optimizer, *arguments)
@@ -102,19 +102,6 @@ def _describe(
 ) -> NonFiniteStep:
     rows = np.array([batch[i] for i in nonfinite.rows if i < len(batch)], int)
     return NonFiniteStep(state, int(state.step), batch, rows, part, nonfinite)
-
-
-def is_finite(tree: PyTree) -> bool:
-    """Whether all floating-point numbers in a tree of arrays are finite."""
-    floats = [leaf for leaf in jax.tree.leaves(tree) if jnp.issubdtype(leaf.dtype, jnp.inexact)]
-    if any(device.platform != "cpu" for leaf in floats for device in leaf.devices()):
-        return bool(_are_finite(floats))
-    return all(bool(np.isfinite(leaf).all()) for leaf in floats)  # no copy, nothing compiled
-
-
-@jax.jit
-def _are_finite(leaves: list[Array]) -> Bool[Array, ""]:
-    return jnp.stack([jnp.isfinite(leaf).all() for leaf in leaves]).all()
 
 
 def _list(rows: Any) -> str:

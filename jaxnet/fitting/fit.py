@@ -20,8 +20,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks
-from jaxnet.core.console import bar_of, note_interrupts, warn
+from jaxnet.core import checks, dtypes
+from jaxnet.core.console import note_interrupts, progress_bar, warn
 from jaxnet.debug.replay import NonFiniteStep
 from jaxnet.fitting.run_directory import (
     Checkpoints,
@@ -177,7 +177,7 @@ def fit(
     if state is not None:
         check_state(state)
     checks.key(key)
-    if not all(map(checks.is_concrete, jax.tree.leaves((key, state)))):
+    if not all(map(dtypes.is_concrete, jax.tree.leaves((key, state)))):
         raise checks.InvalidType(
             "expected key and state with concrete values. Received: traced arrays; use train"
         )
@@ -204,7 +204,7 @@ def fit(
         result = _drive(trainer, directory, on_epoch, progress)
     if directory.failure:
         message = f"fit: the last checkpoint could not be written: {directory.failure}"
-        warn(CheckpointWarning(message, result), stacklevel=3)
+        warn(CheckpointWarning(message, result))
     return result
 
 
@@ -235,7 +235,7 @@ def _drive(
             raise
 
     with (
-        bar_of(epochs, "epoch", progress, done) as bar,
+        progress_bar(epochs, "epoch", progress, done) as bar,
         note_interrupts("fit", termination=isinstance(directory, RunDirectory)) as interrupted,
     ):
         if stopped == "on_epoch" and not is_stopped_by_user():

@@ -5,7 +5,7 @@ import os
 import weakref
 from pathlib import Path
 
-from jaxnet.core.atomic import opened
+from jaxnet.core.atomic import open_descriptor
 
 try:
     import fcntl
@@ -69,11 +69,11 @@ if hasattr(os, "register_at_fork"):
 def _lock(path: Path) -> int:
     exclusive = True
     try:
-        descriptor = opened(path, os.O_RDWR | os.O_CREAT)
+        descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EROFS) or not path.is_file():
             raise
-        descriptor, exclusive = opened(path, os.O_RDONLY), False
+        descriptor, exclusive = open_descriptor(path, os.O_RDONLY), False
     try:
         if fcntl:
             kind = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH

@@ -192,7 +192,7 @@ class RunDirectory:
             try:
                 metadata = load_metadata(file)
             except CorruptFileError as error:
-                warn(f"fit: {error}; resuming from the checkpoint before", stacklevel=5)
+                warn(f"fit: {error}; resuming from the checkpoint before")
                 continue
             if not metadata.keys() >= {"run", "epoch", "stopped"}:
                 raise checks.InvalidValue(
@@ -282,7 +282,7 @@ class RunDirectory:
     def _compare(self, metadata: dict[str, Any]) -> None:
         before, now = metadata["run"], self._identity
         if changed := environment_changed(before, now):
-            warn(f"fit: resuming, though {changed}: the bits may differ", stacklevel=6)
+            warn(f"fit: resuming, though {changed}: the bits may differ")
         if difference := differ(before, now):
             raise checks.InvalidValue(
                 "expected checkpoints to be an empty directory or one of this run. "

@@ -15,8 +15,9 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnet.core import checks, programs
-from jaxnet.debug.replay import NonFiniteStep, find_step, is_finite
+from jaxnet.core import compilation, programs, tracing, trees
+from jaxnet.core.finite import is_finite
+from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.nn.metrics import Metric
 from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data
@@ -102,7 +103,7 @@ class Trainer(NamedTuple):
         data, validation: with scaled weights.
         key: the key of the run.
         state: the state from which the run starts, or None.
-        functions: the identity of the user's functions, as `programs.compile_once` takes it.
+        functions: the identity of the user's functions, as `compilation.compile_once` takes it.
     """
 
     plan: Plan
@@ -116,7 +117,7 @@ class Trainer(NamedTuple):
         """The run before its first epoch."""
         # The data are an argument, used or not, so that the run is placed where the data are, as
         # it is after an epoch. Otherwise `_advance` would be compiled for each of the two places.
-        program = programs.compile_once(
+        program = compilation.compile_once(
             _start, (self.plan,), self._arguments, identity=self.functions, keep_unused=True
         )
         return program(*self._arguments)
@@ -128,7 +129,7 @@ class Trainer(NamedTuple):
             run: a run of the types that will be advanced.
         """
         data = self.data, self.validation, self.key
-        program = programs.compile_once(
+        program = compilation.compile_once(
             _advance, (self.plan,), (run, 0, *data), identity=self.functions
         )
         return lambda run, until: program(run, until, *data)
@@ -159,19 +160,19 @@ class Trainer(NamedTuple):
         def evaluate(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
             return function(outputs, Batches(data, key, self.plan.batch_size).first().targets)
 
-        start = programs.trace(functools.partial(_start, self.plan), *self._arguments)
+        start = tracing.trace(functools.partial(_start, self.plan), *self._arguments)
         run: Run = start.out_info
-        applied = programs.trace(apply, run.state.parameters, self.data, self.key)
+        applied = tracing.trace(apply, run.state.parameters, self.data, self.key)
         evaluated = {
-            "loss" if name == "cost" else f"metrics/{name}": programs.trace(
+            "loss" if name == "cost" else f"metrics/{name}": tracing.trace(
                 functools.partial(evaluate, function), applied.out_info, self.data, self.key
             )
             for name, function in functions.items()
         }
-        step = programs.trace(functools.partial(_sample, self.plan), *self._arguments)
+        step = tracing.trace(functools.partial(_sample, self.plan), *self._arguments)
         traced = {"network": applied, **evaluated, "initial state": start, "optimizer": step}
         return {
-            name: programs.fingerprint_of(program.jaxpr.jaxpr, program.jaxpr.consts)
+            name: programs.fingerprint_jaxpr(program.jaxpr.jaxpr, program.jaxpr.consts)
             for name, program in traced.items()
         }
 
@@ -200,12 +201,12 @@ def make_trainer(
     validation = None if validation is None else scale_weights(validation)
     arguments = key, data, validation, state
     try:
-        identity = programs.identify(_sample, (plan,), arguments)
+        identity = compilation.identify(_sample, (plan,), arguments)
     except Exception:  # `check_run` says what is wrong
         identity = None
     targets = [part.targets for part in (data, validation) if part is not None]
     ranges = tuple((float(np.min(t)), float(np.max(t))) for t in targets if t.size)
-    call = identity, programs.settings(), checks.types((data, validation, state)), ranges
+    call = identity, compilation.settings(), trees.types((data, validation, state)), ranges
     if identity is None or call not in _passed:
         check_run(plan.objective, plan.optimizer, data, validation, key, state, given)
         if len(_passed) >= _REMEMBERED:

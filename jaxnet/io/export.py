@@ -13,10 +13,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, tracing, trees
 from jaxnet.core.atomic import atomic_write
 from jaxnet.nn.network import DenseParameters, LayerNormParameters, Network, check_network
-from jaxnet.training.data import as_array
 
 
 @checks.door
@@ -62,7 +61,7 @@ def export(
     Array([[2., 3.]], dtype=float32)
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     checks.path("path", path)
     inputs = _inputs(network, example)
     _check_fit(network, parameters, inputs)
@@ -72,7 +71,7 @@ def export(
     def outputs(inputs: jax.Array) -> Any:
         return network.apply(jax.tree.map(jnp.asarray, values), inputs)
 
-    with programs.trace_anew():
+    with tracing.trace_anew():
         program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
     with atomic_write(path) as file:
         file.write(program.serialize())
@@ -88,7 +87,7 @@ def _inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
     if example is None:
         example = jax.ShapeDtypeStruct((network.in_features,), jnp.float32)
     elif not isinstance(example, jax.ShapeDtypeStruct):
-        example = as_array("the example", example)
+        example = arrays.to_array("the example", example)
     (batch,) = jax.export.symbolic_shape("batch")
     return jax.ShapeDtypeStruct((batch, *example.shape), example.dtype)
 
@@ -96,15 +95,15 @@ def _inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
 def _check_fit(network: Network, parameters: PyTree, inputs: jax.ShapeDtypeStruct) -> None:
     """Traces the network; if that fails, on parameters unlike its own, they are the reason."""
     try:
-        programs.shapes(network.apply, parameters, inputs)
+        tracing.shapes(network.apply, parameters, inputs)
     except Exception as error:
-        own = programs.shapes(network.init, jax.random.key(0))
-        checks.same_tree("parameters", parameters, "the network's", own)
+        own = tracing.shapes(network.init, jax.random.key(0))
+        trees.same_tree("parameters", parameters, "the network's", own)
         raise checks.InvalidValue(str(error)) from error
 
 
 def _check_finite(parameters: PyTree) -> None:
-    for name, values in checks.named_leaves(parameters).items():
+    for name, values in trees.named_leaves(parameters).items():
         wrong = ~np.isfinite(values)
         if wrong.any():
             index = tuple(int(i) for i in np.argwhere(wrong)[0])
@@ -147,7 +146,7 @@ def to_pytorch(parameters: PyTree, *, names: Sequence[str] | None = None) -> dic
     {'head.weight': array([[1., 1., 1.], [1., 1., 1.]], dtype=float32),
      'head.bias': array([0., 0.], dtype=float32)}
     """
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     entries = _entries(parameters, names)
     return {name: np.array(np.asarray(leaf).T, order="C") for name, leaf in entries.items()}
 
@@ -198,7 +197,7 @@ def from_pytorch(
         form = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))[::-1]}"
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
-            hint = checks.advice(state_dict[name])
+            hint = checks.hint(state_dict[name])
             raise checks.InvalidValue(f"expected {name!r} of {form}. Received: {received}{hint}")
     leaves = [
         jnp.array(_as_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
@@ -240,4 +239,4 @@ def _as_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.asarray(checks.as_array(repr(name), value))
+    return np.asarray(arrays.as_array(repr(name), value))

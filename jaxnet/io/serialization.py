@@ -25,7 +25,7 @@ import safetensors.numpy
 from jaxtyping import PyTree
 
 import jaxnet
-from jaxnet.core import checks
+from jaxnet.core import checks, dtypes, trees
 from jaxnet.core.atomic import atomic_write
 
 PathLike = str | os.PathLike[str]
@@ -100,7 +100,7 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
         raise checks.InvalidType(
             f"expected metadata as names and values. Received: {checks.describe(metadata)}"
         )
-    leaves = checks.named_leaves(tree)
+    leaves = trees.named_leaves(tree)
     arrays = {name: _as_numpy(name, leaf) for name, leaf in leaves.items()}
     outline = _outline(tree)
     if len(_leaf_outlines(outline)) < len(jax.tree.leaves(tree)) or "__metadata__" in leaves:
@@ -158,7 +158,7 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
     outlines = _leaf_outlines(found)
     leaves = [
         _restored(name, arrays[name], outlines[name], leaf)
-        for name, leaf in checks.named_leaves(like).items()
+        for name, leaf in trees.named_leaves(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 
@@ -236,7 +236,7 @@ def _outline_of_leaf(leaf: Any) -> dict[str, Any]:
 def _kind(leaf: Any) -> str | None:
     """What a leaf is; None for what cannot be saved."""
     if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
-        return "key" if checks.is_key(leaf) else "jax"
+        return "key" if dtypes.is_key(leaf) else "jax"
     if type(leaf) in (np.ndarray, np.memmap):
         return "numpy"
     if isinstance(leaf, np.generic):
@@ -294,8 +294,8 @@ _NUMBER_NAMES = tuple(number.__name__ for number in _NUMBERS)
 
 def _as_numpy(name: str, leaf: Any) -> np.ndarray:
     kind = _kind(leaf)
-    hint = checks.advice(leaf)
-    if kind is None or not checks.is_concrete(leaf) or hint:
+    hint = checks.hint(leaf)
+    if kind is None or not dtypes.is_concrete(leaf) or hint:
         raise checks.InvalidType(
             "expected arrays with values, keys or numbers. "
             f"Received: {checks.describe(leaf)} at {name!r}{hint}"

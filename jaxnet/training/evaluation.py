@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, compilation, trees
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
-from jaxnet.training.data import Data, DataLike, as_array, check_data
+from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.objective import (
     check_means,
     check_metrics,
@@ -59,13 +59,13 @@ def evaluate(
     {'accuracy': Array(1., dtype=float32)}
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     given, data = data, check_data("data", data)
     batch_size = checks.integer("batch_size", batch_size, 1)
     check_metrics(metrics)
     check_means(network, metrics, parameters, data, "data", given)
     data = scale_weights(data)
-    program = programs.compile_once(
+    program = compilation.compile_once(
         _mean_over, (network, dict(metrics), batch_size), (parameters, data)
     )
     return program(parameters, data)
@@ -140,14 +140,14 @@ def predict(
     Array([[2., 3.]], dtype=float32)
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     batch_size = checks.integer("batch_size", batch_size, 1)
-    inputs = as_array("inputs", inputs)
+    inputs = arrays.to_array("inputs", inputs)
     if inputs.ndim < 2:
         raise checks.InvalidValue(
             f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
-    program = programs.compile_once(_predict, (network, batch_size), (parameters, inputs))
+    program = compilation.compile_once(_predict, (network, batch_size), (parameters, inputs))
     return program(parameters, inputs)
 
 

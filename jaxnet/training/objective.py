@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, dtypes, tracing
 from jaxnet.nn.losses import Loss, plain_mean, relative_weights
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
@@ -94,7 +94,7 @@ def scale_weights(data: Data) -> Data:
     weights = data.weights
     if weights is None:
         return data
-    if checks.is_concrete(weights) and jnp.issubdtype(weights.dtype, jnp.float32):
+    if dtypes.is_concrete(weights) and jnp.issubdtype(weights.dtype, jnp.float32):
         if 2.0**-20 <= np.asarray(weights).max() <= 2.0**20:
             return data
     elif not jnp.issubdtype(weights.dtype, jnp.floating):
@@ -106,7 +106,7 @@ def scale_weights(data: Data) -> Data:
 
 def _evaluate(name: str, function: Metric, outputs: Array, targets: Array) -> Array:
     with checks.about(name):
-        values = checks.floating("values", function(outputs, targets))
+        values = arrays.floating("values", function(outputs, targets))
         if values.shape != targets.shape[:1]:
             raise checks.InvalidValue(
                 f"expected one value per example, [{len(targets)}]. Received: {list(values.shape)}"
@@ -132,14 +132,14 @@ def check_means(
         given: the data as the caller passed it, for error messages about the type of labels.
     """
     with blame(subject, data, given):
-        outputs = programs.shapes(network.apply, parameters, data.inputs)
+        outputs = tracing.shapes(network.apply, parameters, data.inputs)
         check_outputs(functions, outputs, data)
 
 
 def check_outputs(functions: Mapping[str, Metric], outputs: Any, data: Data) -> None:
     """Traces functions of abstract outputs and the targets, whose values may be concrete."""
     for name, function in functions.items():
-        programs.shapes(functools.partial(_evaluate, name, function, targets=data.targets), outputs)
+        tracing.shapes(functools.partial(_evaluate, name, function, targets=data.targets), outputs)
 
 
 @contextlib.contextmanager
@@ -154,8 +154,8 @@ def blame(subject: str, data: Data, given: Any) -> Iterator[None]:
     except (TypeError, ValueError) as error:
         kind = checks.InvalidType if isinstance(error, TypeError) else checks.InvalidValue
         message = str(error).partition("\n")[0]
-        no_labels = f"integer labels. Received: {checks.as_given(data.targets)}"
+        no_labels = f"integer labels. Received: {arrays.describe_numbers(data.targets)}"
         if message.endswith(no_labels):
             message = message.removesuffix(no_labels)
-            message += f"integer labels. Received: {checks.as_given(given[1])}"
+            message += f"integer labels. Received: {arrays.describe_numbers(given[1])}"
         raise kind(f"{subject}: {message}") from error

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
-from jaxnet.core import checks
+from jaxnet.core import checks, trees
 from jaxnet.nn.network import Network, check_network
 from jaxnet.training.batches import count_steps
 from jaxnet.training.data import Data
@@ -98,7 +98,7 @@ def make_state(
 def check_state(state: TrainState) -> None:
     """Checks the types of a state's parts."""
     checks.instance("state", state, TrainState)
-    checks.arrays("state", state)
+    trees.arrays("state", state)
     checks.counter("state.step", state.step)
     if state.task is not None:
         checks.instance("state.task", state.task, Task)
@@ -109,7 +109,7 @@ def check_state(state: TrainState) -> None:
     checks.instance("state.best", state.best, BestSoFar)
     checks.counter("state.best.epoch", state.best.epoch)
     checks.scalar("state.best.cost", state.best.cost)
-    checks.same_tree(
+    trees.same_tree(
         "state.best.parameters",
         state.best.parameters,
         "state.parameters",

@@ -12,7 +12,7 @@ import jax
 import optax
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, tracing, trees
 from jaxnet.nn.losses import Loss, plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
@@ -179,15 +179,15 @@ def check_run(
     """
     network = objective.network
     if state is None:
-        parameters = programs.shapes(network.init, parameters_key(key))
+        parameters = tracing.shapes(network.init, parameters_key(key))
     else:
         parameters = state.parameters
-    optimizer_state = programs.shapes(optimizer.init, parameters)
+    optimizer_state = tracing.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jax.numpy.int32)
         state = TrainState(parameters, optimizer_state, count)
     outputs = _check_step(objective, optimizer, data, key, state, given[0])
-    checks.same_tree(
+    trees.same_tree(
         "leaves of state.optimizer_state",
         state.optimizer_state,
         "those of the optimizer",
@@ -232,7 +232,7 @@ def _check_step(
 
     step = make_inner_step(cost, optimizer)
     try:
-        after, _ = programs.shapes(
+        after, _ = tracing.shapes(
             lambda state, data, key: step(state, scale_weights(data), key), state, data, key
         )
     except (checks.InvalidType, checks.InvalidValue):
@@ -240,7 +240,7 @@ def _check_step(
     except (TypeError, ValueError) as error:
         kind = checks.InvalidType if isinstance(error, TypeError) else checks.InvalidValue
         raise kind("\n".join(str(error).splitlines()[:3])) from error
-    checks.same_tree(
+    trees.same_tree(
         "leaves of the optimizer's state after a step",
         after.optimizer_state,
         "those before it",
