@@ -3,12 +3,16 @@
 __version__ = "0.1.0"
 
 from jaxnet.nn.network import (
+    Network as Network,
+)
+from jaxnet.nn.layers import (
     DenseParameters as DenseParameters,
     LayerNormParameters as LayerNormParameters,
-    Network as Network,
     dense as dense,
     dropout as dropout,
     layer_norm as layer_norm,
+)
+from jaxnet.nn.combinators import (
     mlp as mlp,
     residual as residual,
     serial as serial,

@@ -15,7 +15,8 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import arrays, checks, tracing, trees
-from jaxnet.nn.network import Network, check_network, residual
+from jaxnet.nn.combinators import residual
+from jaxnet.nn.network import Network, check_network
 
 Shape = jax.ShapeDtypeStruct
 

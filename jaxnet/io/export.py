@@ -15,7 +15,8 @@ from jaxtyping import PyTree
 
 from jaxnet.core import arrays, checks, tracing, trees
 from jaxnet.core.atomic import atomic_write
-from jaxnet.nn.network import DenseParameters, LayerNormParameters, Network, check_network
+from jaxnet.nn.layers import DenseParameters, LayerNormParameters
+from jaxnet.nn.network import Network, check_network
 
 
 @checks.door

@@ -19,8 +19,8 @@ from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet.core import checks
 from jaxnet.nn.activations import tanh
+from jaxnet.nn.layers import DenseParameters, dense
 from jaxnet.nn.losses import softmax_cross_entropy
-from jaxnet.nn.network import DenseParameters, dense
 
 Parameters: TypeAlias = PyTree
 
