@@ -1,17 +1,15 @@
-"""Optimizers: the rules that turn gradients into updates of the parameters.
+"""Optimizers: update rules that turn gradients into updates of the parameters.
 
 Each is an `optax.GradientTransformation`, a pair of pure functions
 
     init(parameters) -> state
     update(gradients, state, parameters) -> (updates, state)
 
-whose updates are to be added to the parameters (`optax.apply_updates`), so these work wherever
-optax's do and optax's work wherever these do. Each equals optax's of the same arguments bit
-for bit.
+The updates are added to the parameters (`optax.apply_updates`). jaxnet's optimizers and optax's are
+interchangeable, and each equals the one of optax with the same arguments bit for bit.
 
-The learning rate is a number, a traced array or a schedule: a function from the number of steps
-made so far to the rate (optax has many). A state's structure, shapes and dtypes never change from
-step to step.
+The learning rate is a number, a traced array or a schedule, a function from the number of steps so
+far to the rate. The structure, shapes and dtypes of a state never change from step to step.
 """
 
 from collections.abc import Callable
@@ -33,7 +31,7 @@ Mask: TypeAlias = PyTree[bool] | Callable[[Parameters], PyTree[bool]] | None
 
 
 class GradientDescentState(NamedTuple):
-    """The number of steps made."""
+    """The number of steps so far."""
 
     step: Int[Array, ""]
 
@@ -42,15 +40,15 @@ class GradientDescentState(NamedTuple):
 def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformation:
     """Gradient descent: `updates = -learning_rate * gradients`.
 
-    With the gradients of all the data it is gradient descent proper; with those of a random batch,
-    stochastic gradient descent. `optax.sgd(learning_rate)` is the same rule.
+    With gradients of a random batch this is stochastic gradient descent. The rule is that of
+    `optax.sgd(learning_rate)`.
 
     Args:
         learning_rate: at least 0; a number, a traced array or a schedule.
 
     Raises:
-        ValueError, TypeError: a rate that is negative, not finite or not a number; and, when
-            updating with parameters given, gradients that do not match them.
+        ValueError, TypeError: a rate that is negative, non-finite or not a number; from `update`,
+            gradients that do not match the parameters.
 
     Reference: Cauchy, Méthode générale pour la résolution des systèmes d'équations simultanées,
     1847; Robbins and Monro, A stochastic approximation method, 1951.
@@ -59,7 +57,7 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(jnp.array([1.0])))[0]
     Array([-1.], dtype=float32)
     """
-    learning_rate = _checked_rate(learning_rate)
+    learning_rate = _check_rate(learning_rate)
 
     def init(parameters: Parameters) -> GradientDescentState:
         trees.floats("parameters", parameters)
@@ -82,7 +80,7 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
 
 
 class SgdState(NamedTuple):
-    """The number of steps made, and the velocity: a decaying sum of past gradients."""
+    """The number of steps so far, and the velocity, a decaying sum of past gradients."""
 
     step: Int[Array, ""]
     velocity: Parameters
@@ -97,16 +95,16 @@ def sgd(
         velocity = gradients + momentum * velocity
         updates = -learning_rate * velocity
 
-    and with `nesterov`, `updates = -learning_rate * (gradients + momentum * velocity)`, which looks
-    one step ahead. Without momentum it is `gradient_descent`.
+    With `nesterov`, `updates = -learning_rate * (gradients + momentum * velocity)`. Without
+    momentum the rule is `gradient_descent`.
 
     Args:
         learning_rate: at least 0; a number, a traced array or a schedule.
         momentum: at least 0 and below 1.
-        nesterov: whether to look ahead.
+        nesterov: whether to use Nesterov momentum.
 
-    PyTorch's `SGD` with dampening 0 is the same; Keras multiplies the gradient by the rate before
-    it enters the velocity, which differs under a schedule.
+    PyTorch's `SGD` with dampening 0 is the same rule. Keras multiplies the gradient by the rate
+    before adding it to the velocity, which differs under a schedule.
 
     Reference: Polyak, Some methods of speeding up the convergence of iteration methods, 1964;
     Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
@@ -117,7 +115,7 @@ def sgd(
     >>> optimizer.update(jnp.array([2.0]), state)[0]
     Array([-1.9], dtype=float32)
     """
-    learning_rate = _checked_rate(learning_rate)
+    learning_rate = _check_rate(learning_rate)
     checks.number("momentum", momentum, 0, 1, below=True)
     checks.boolean("nesterov", nesterov)
 
@@ -144,7 +142,7 @@ def sgd(
 
 
 class AdamState(NamedTuple):
-    """The number of steps made, and decaying means of the gradients (m) and their squares (v)."""
+    """The number of steps so far, and decaying means of gradients (m) and their squares (v)."""
 
     step: Int[Array, ""]
     m: Parameters
@@ -160,22 +158,22 @@ def adam(
     eps: Number = 1e-8,
     eps_root: Number = 0.0,
 ) -> optax.GradientTransformation:
-    """Adam: steps of about the learning rate, whatever the size of the gradients.
+    """Adam, adaptive moment estimation.
 
-        m = (1 - b1) * g + b1 * m                   decaying mean of the gradients
-        v = (1 - b2) * g**2 + b2 * v                ... and of their squares
-        m_hat = m / (1 - b1**t)                     both start at 0: correct for that
+        m = (1 - b1) * g + b1 * m                   decaying mean of the gradients g
+        v = (1 - b2) * g**2 + b2 * v                decaying mean of their squares
+        m_hat = m / (1 - b1**t)                     bias correction, since both start at 0
         v_hat = v / (1 - b2**t)
         updates = -learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
 
-    in step `t = 1, 2, ...`; a schedule is asked for step `t - 1`.
+    in step `t = 1, 2, ...`; a schedule is called with `t - 1`.
 
     Args:
         learning_rate: at least 0; a number, a traced array or a schedule.
-        b1, b2: decay of the two means, at least 0 and below 1.
-        eps: at least 0; bounds the updates where gradients vanish. Keras adds 1e-7.
-        eps_root: at least 0; above 0 keeps the derivative of the update finite at a gradient of 0,
-            for gradients through the training itself.
+        b1, b2: the decay rates of the two means, at least 0 and below 1.
+        eps: at least 0; bounds the updates where gradients vanish. The default of Keras is 1e-7.
+        eps_root: at least 0. A positive value keeps the derivative of the update finite at a
+            gradient of 0, for differentiation through training.
 
     Reference: Kingma and Ba, Adam: a method for stochastic optimization, 2014.
 
@@ -197,7 +195,7 @@ def adamw(
     weight_decay: Number = 1e-4,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    """Adam with decoupled weight decay: the parameters shrink apart from the adaptive step.
+    """Adam with decoupled weight decay.
 
         direction = m_hat / (sqrt(v_hat + eps_root) + eps)
         updates = -learning_rate * (direction + weight_decay * parameters)
@@ -206,10 +204,10 @@ def adamw(
 
     Args:
         learning_rate, b1, b2, eps, eps_root: as in `adam`.
-        weight_decay: at least 0. It is multiplied by the learning rate, as in PyTorch and optax;
-            the paper does not. The default is optax's; PyTorch's is 1e-2, Keras' 4e-3.
-        mask: which parameters decay, as a tree of booleans like the parameters or a prefix of it,
-            or a function from the parameters to one. `None`: all do.
+        weight_decay: at least 0. It is multiplied by the learning rate, as in PyTorch and optax but
+            not in the paper. The default is optax's; that of PyTorch is 1e-2, of Keras 4e-3.
+        mask: the parameters that decay, a tree of booleans like the parameters or a prefix of it,
+            or a function from the parameters to such a tree. `None` for all parameters.
 
     Reference: Loshchilov and Hutter, Decoupled weight decay regularization, 2017.
 
@@ -232,7 +230,7 @@ def _adam(
     weight_decay: Number | None = None,
     mask: Mask = None,
 ) -> optax.GradientTransformation:
-    learning_rate = _checked_rate(learning_rate)
+    learning_rate = _check_rate(learning_rate)
     checks.number("b1", b1, 0, 1, below=True)
     checks.number("b2", b2, 0, 1, below=True)
     checks.number("eps", eps, 0)
@@ -281,7 +279,7 @@ def _adam(
 
 
 def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) -> PyTree[bool]:
-    """Whether each parameter decays."""
+    """A tree of booleans: whether each parameter decays."""
     if parameters is None:
         raise checks.InvalidValue("expected update(gradients, state, parameters). Received: None")
     trees.same_tree("gradients", gradients, "the parameters", parameters)
@@ -298,11 +296,11 @@ def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) ->
 
 
 def _rate(learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
-    """The learning rate of that step."""
+    """The learning rate of a step."""
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     checks.scalar("the learning_rate of a step", rate)
     if isinstance(rate, (np.generic, np.ndarray, jax.Array)) and dtypes.is_integer(rate):
-        return jnp.asarray(rate, jnp.float32)  # as -1 is no unsigned integer
+        return jnp.asarray(rate, jnp.float32)  # since an unsigned integer cannot be negated
     return rate
 
 
@@ -311,14 +309,14 @@ def _descend(rate: Number, directions: Parameters) -> Parameters:
     return jax.tree.map(lambda d: _cast(-rate, d) * d, directions)
 
 
-def _checked_rate(learning_rate: LearningRate) -> LearningRate:
+def _check_rate(learning_rate: LearningRate) -> LearningRate:
     if callable(learning_rate):
         return learning_rate
     return checks.number("learning_rate", learning_rate, 0)
 
 
 def _cast(hyperparameter: ArrayLike, array: Array) -> Array:
-    """The hyperparameter in the array's dtype: no float32 rate turns bfloat16 into float32."""
+    """Casts a hyperparameter to the array's dtype, so that bfloat16 is not promoted to float32."""
     return jnp.asarray(hyperparameter, array.dtype)
 
 
@@ -327,5 +325,5 @@ def _zeros_like(parameters: Parameters) -> Parameters:
 
 
 def _next(step: Int[Array, ""]) -> Int[Array, ""]:
-    """`step + 1`, but the largest integer stays."""
+    """`step + 1`, saturated at the largest integer."""
     return jnp.where(step < np.iinfo(step.dtype).max, step + 1, step)

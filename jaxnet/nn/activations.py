@@ -1,9 +1,8 @@
-"""Activations: the nonlinear functions between the layers of a network.
+"""Activation functions: the nonlinearities between the layers of a network.
 
-Every function is accurate to a few units in the last place over the whole float32 range, in its
-value and in its gradient. That takes more than the formula typed in: a derivative written in terms
-of the value, such as `s * (1 - s)`, cancels to zero in the tails, so derivatives are given in forms
-that do not cancel.
+The value and the gradient of every function are accurate to a few units in the last place over the
+whole float32 range. A derivative in terms of the value, such as `s * (1 - s)`, cancels to zero in
+the tails, so derivatives are written in forms without cancellation.
 """
 
 import functools
@@ -23,7 +22,7 @@ from jaxnet.nn.precision import at_least_float32, largest, saturate
 
 @at_least_float32
 def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """The linear activation, `x`: for the output of a regression, or where the loss takes logits.
+    """The linear activation, `x`, for regression outputs and for losses that take logits.
 
     >>> identity(jnp.array([-2.0, 3.0]))
     Array([-2.,  3.], dtype=float32)
@@ -35,8 +34,8 @@ def identity(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 def relu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Rectified linear unit, `max(x, 0)`.
 
-    The gradient at 0 is 0, as in PyTorch, TensorFlow and `jax.nn` (that of `jnp.maximum` is 0.5).
-    NaN stays NaN.
+    The gradient at 0 is 0, as in PyTorch, TensorFlow and `jax.nn`; the gradient of `jnp.maximum` is
+    0.5. NaN stays NaN.
 
     Reference: Nair and Hinton, Rectified linear units improve restricted Boltzmann machines, 2010.
 
@@ -53,7 +52,9 @@ def leaky_relu(
 ) -> Float[Array, "..."]:
     """Leaky rectified linear unit, `x` where `x > 0` and `negative_slope * x` elsewhere.
 
-    The slope is 0.01 by default as in PyTorch and `jax.nn`; Keras takes 0.3.
+    Args:
+        x: any shape.
+        negative_slope: a number. The default is that of PyTorch and `jax.nn`; Keras uses 0.3.
 
     Reference: Maas, Hannun and Ng, Rectifier nonlinearities improve neural network acoustic models,
     2013.
@@ -76,10 +77,10 @@ _step.defjvps(lambda tangent, _, x: jnp.zeros_like(tangent))
 
 @at_least_float32
 def binary_step(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-    """Binary step, 1 where `x >= 0` and 0 elsewhere: a neuron that fires or does not.
+    """Binary step, 1 where `x >= 0` and 0 elsewhere.
 
-    Its gradient is zero everywhere, so gradient descent cannot train the layers before it;
-    `straight_through(binary_step)` can be trained.
+    The gradient is zero everywhere, so gradient descent cannot train the layers before it. Use
+    `straight_through(binary_step)` for training.
 
     Reference: McCulloch and Pitts, A logical calculus of the ideas immanent in nervous activity,
     1943.
@@ -96,10 +97,13 @@ def binary_step(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 def straight_through(
     activation: Callable[[Array], Array], surrogate: Callable[[Array], Array] = identity
 ) -> Callable[[Array], Array]:
-    """An activation with the value of `activation` and the gradient of `surrogate`.
+    """Makes an activation with the value of `activation` and the gradient of `surrogate`.
 
-    `surrogate` is the identity by default, the estimator of Hinton's lectures; `sigmoid` or `tanh`
-    leave neurons alone that are far from their threshold.
+    Args:
+        activation: the function whose value is used.
+        surrogate: the function whose gradient is used. The default, the identity, is the estimator
+            of Hinton's lectures. With `sigmoid` or `tanh` the gradient vanishes far from the
+            threshold.
 
     Reference: Bengio, Leonard and Courville, Estimating or propagating gradients through stochastic
     neurons for conditional computation, 2013.
@@ -127,7 +131,7 @@ def straight_through(
     return wrapped
 
 
-# Smooth, by way of exp(-|x|), which neither overflows nor cancels.
+# Smooth functions, computed from exp(-|x|), which neither overflows nor cancels.
 
 
 @jax.custom_jvp
@@ -146,8 +150,8 @@ def _(tangent: Array, _: Array, x: Array) -> Array:
 def sigmoid(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Logistic sigmoid, `1 / (1 + exp(-x))`.
 
-    Its gradient is `sigmoid(x) * sigmoid(-x)`, accurate in both tails. In `jax.nn` and PyTorch,
-    which take `s * (1 - s)`, it is exactly 0 from `x = 17` on, where the true value is 4e-8.
+    The gradient is `sigmoid(x) * sigmoid(-x)`, accurate in both tails. In `jax.nn` and PyTorch,
+    which use `s * (1 - s)`, it is exactly 0 from `x = 17` on, where the true value is 4e-8.
 
     >>> sigmoid(jnp.array([-2.0, 0.0, 2.0]))
     Array([0.1192, 0.5   , 0.8808], dtype=float32)
@@ -188,7 +192,7 @@ _softplus.defjvps(lambda tangent, _, x: tangent * _sigmoid(x))
 def softplus(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Softplus, `log(1 + exp(x))`: a smooth relu whose gradient is the sigmoid.
 
-    PyTorch returns `x` itself from `x = 20` on, which costs nothing in float32.
+    PyTorch returns `x` from `x = 20` on, which is exact in float32.
 
     Reference: Dugas et al., Incorporating second-order functional knowledge for better option
     pricing, 2000.
@@ -211,6 +215,10 @@ _expm1.defjvps(lambda tangent, _, x: tangent * jnp.exp(x))
 def elu(x: Float[ArrayLike, "..."], alpha: Float[ArrayLike, ""] = 1.0) -> Float[Array, "..."]:
     """Exponential linear unit, `x` where `x > 0` and `alpha * (exp(x) - 1)` elsewhere.
 
+    Args:
+        x: any shape.
+        alpha: a number; `-alpha` is the limit at minus infinity.
+
     Reference: Clevert, Unterthiner and Hochreiter, Fast and accurate deep network learning by
     exponential linear units, 2015.
 
@@ -230,8 +238,8 @@ _SELU_SCALE = 1.0507009873554805
 def selu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
     """Scaled exponential linear unit, `1.0507 * elu(x, 1.6733)`.
 
-    It keeps mean 0 and variance 1 from layer to layer. That holds for weights drawn from a normal
-    distribution of variance 1 / inputs, the default of `jaxnet.dense` with this activation.
+    It preserves mean 0 and variance 1 from layer to layer if the weights are drawn from a normal
+    distribution with variance 1 / inputs, the default of `jaxnet.dense` with this activation.
 
     Reference: Klambauer et al., Self-normalizing neural networks, 2017.
 
@@ -281,21 +289,23 @@ def silu(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
 
 @jax.custom_jvp
 def _tanh_gelu(x: Array) -> Array:
-    return _gated(x, normal_cdf.tanh_odds_against(x)[0])
+    return _gated(x, normal_cdf.gelu_gate(x)[0])
 
 
 @_tanh_gelu.defjvps
 def _(tangent: Array, _: Array, x: Array) -> Array:
-    return tangent * _gated_derivative(jnp.clip(x, -25, 25), *normal_cdf.tanh_odds_against(x))
+    return tangent * _gated_derivative(jnp.clip(x, -25, 25), *normal_cdf.gelu_gate(x))
 
 
 @at_least_float32
 def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Array, "..."]:
     """Gaussian error linear unit, `x * P(normal variable < x)`, or its approximation by tanh.
 
-    The approximation is `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2`; it differs by
-    up to 5e-4. PyTorch and Keras take the exact form by default, as here; `jax.nn` and Flax take
-    the approximation.
+    Args:
+        x: any shape.
+        approximate: whether to compute `x * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x**3))) / 2`,
+            which differs by up to 5e-4. PyTorch and Keras use the exact form by default, as jaxnet
+            does; `jax.nn` and Flax use the approximation.
 
     Reference: Hendrycks and Gimpel, Gaussian error linear units, 2016.
 
@@ -306,4 +316,4 @@ def gelu(x: Float[ArrayLike, "..."], *, approximate: bool = False) -> Float[Arra
     """
     checks.boolean("approximate", approximate)
     x = jnp.asarray(x)
-    return _tanh_gelu(x) if approximate else x * normal_cdf.distribution(x)
+    return _tanh_gelu(x) if approximate else x * normal_cdf.cumulative(x)

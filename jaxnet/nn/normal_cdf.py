@@ -1,7 +1,7 @@
-"""The normal distribution, accurate in its tails: by what gelu multiplies its input.
+"""The Gaussian CDF with accurate tails, and the gate of the tanh approximation, for gelu.
 
-The distribution function is the probability that a standard normal variable is below x. Its lower
-tail underflows only where float32 does, at x = -13, and keeps its digits until there.
+The lower tail of the CDF underflows only where float32 does, at x = -13, and keeps its digits until
+there.
 """
 
 import functools
@@ -35,12 +35,12 @@ def _polynomial(x: Array, *coefficients: float) -> Array:
 
 
 def _centre(x: Array) -> Array:
-    """`(distribution(x) - 1/2) / x` for `|x| <= 3/4`."""
+    """`(cumulative(x) - 1/2) / x` for `|x| <= 3/4`."""
     return _polynomial(x * x, 0.3989423, -0.0664903, 0.009972361, -0.0011813189, 0.000102970516)
 
 
 def _tail(x: Array) -> Array:
-    """`distribution(-x) / density(x)`, Mills' ratio, for `3/4 <= x <= 14.5`."""
+    """`cumulative(-x) / density(x)`, Mills' ratio, for `3/4 <= x <= 14.5`."""
     scale = 1 / (x + 2)
     return scale * _polynomial(
         scale,
@@ -57,7 +57,7 @@ def _tail(x: Array) -> Array:
 
 
 @jax.custom_jvp
-def distribution(x: Array) -> Array:
+def cumulative(x: Array) -> Array:
     """The probability that a standard normal variable is below `x`."""
     if x.dtype == jnp.float64:
         return jax.scipy.stats.norm.cdf(x)
@@ -67,19 +67,19 @@ def distribution(x: Array) -> Array:
     return jnp.where(size < 0.75, centre, jnp.where(x < 0, tail, 1 - tail))
 
 
-distribution.defjvps(lambda tangent, _, x: tangent * density(x))
+cumulative.defjvps(lambda tangent, _, x: tangent * density(x))
 
 
-def tanh_odds_against(x: Array) -> tuple[Array, Array]:
-    """`exp(-logit)` and the slope of the logit, `a x + b x**3`.
+def gelu_gate(x: Array) -> tuple[Array, Array]:
+    """`exp(-logit)` and the derivative of the logit, `a x + b x**3`, of the tanh approximation.
 
-    The gate is `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`.
+    The gate of gelu is `(1 + tanh(logit / 2)) / 2 = sigmoid(logit)`.
     """
     x = jnp.clip(x, -25, 25)  # the gate is 0 or 1 beyond, in float64 too
     a = 2 * math.sqrt(2 / math.pi)
     b = a * 0.044715
     a_head, b_head = round(a * 2**11) / 2**11, round(b * 2**15) / 2**15
-    # Each factor is a head and a tail: the products of heads are exact, and the rest is small.
+    # Each factor is split into a head and a tail. Products of heads are exact, the rest is small.
     square = x * x
     ratio = a + b * square
     x_head, square_head, ratio_head = head(x), head(square), head(ratio)

@@ -1,7 +1,7 @@
-"""Floating-point tools: half precision computed in float32, and rounding errors made visible.
+"""Half precision computed in float32, and compensated arithmetic.
 
-`exp` multiplies the relative error of its argument by the argument's size, so where the argument is
-itself rounded, its rounding error is computed and put back.
+`exp` multiplies the absolute error of its argument into a relative error of its value. Where the
+argument is rounded, its rounding error is computed and compensated.
 """
 
 import functools
@@ -17,25 +17,25 @@ from jaxnet.core import arrays, checks
 
 
 def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
-    """Refuses inputs that are not floating-point, and computes half precision in float32."""
+    """Makes a function raise on inputs that are not floating-point, and widens half precision."""
 
     @functools.wraps(function)
     def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
         x = arrays.floating("x", x)
-        return narrowed(function(widened(x), *args, **kwargs), x.dtype)
+        return narrow(function(widen(x), *args, **kwargs), x.dtype)
 
     return checks.door(wrapper)
 
 
-def widened(x: Array) -> Array:
-    """Half precision as float32; anything else as it is."""
+def widen(x: Array) -> Array:
+    """Converts half precision to float32; other dtypes are unchanged."""
     return x.astype(jnp.float32) if x.dtype.itemsize < 4 else x
 
 
-def narrowed(result: Array, dtype: Any) -> Array:
-    """A result of `widened` numbers in the dtype that they had, with nothing finite made infinite.
+def narrow(result: Array, dtype: Any) -> Array:
+    """Converts a result back to a half precision dtype, without making a finite value infinite.
 
-    The gradient passes as it is, so it may still be beyond float16's largest number.
+    The gradient is not limited, so it may still exceed the largest float16.
     """
     if result.dtype == dtype:
         return result
@@ -49,7 +49,7 @@ def largest(dtype: Any) -> float:
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def saturate(x: Array, limit: float) -> Array:
-    """Finite values beyond the limit become it, with an unchanged gradient."""
+    """Clips finite values to +-limit, with an unchanged gradient."""
     return jnp.where(jnp.isinf(x), x, jnp.clip(x, -limit, limit))
 
 
@@ -59,18 +59,18 @@ def _(limit: float, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Arra
 
 
 def exponent_bits(x: Array) -> Array:
-    """The bits of the exponent of `x >= 0`, as an integer; 0 of what is 0 or subnormal."""
+    """The exponent bits of `x >= 0` as an integer; 0 for 0 and subnormal numbers."""
     info = jnp.finfo(x.dtype)
     return jax.lax.bitcast_convert_type(x, jnp.dtype(f"int{info.bits}")) >> info.nmant
 
 
 def power_of_two(exponent: Array, dtype: Any) -> Array:
-    """The power of two with those bits of the exponent, exactly."""
+    """The power of two with these exponent bits."""
     return jax.lax.bitcast_convert_type(exponent << jnp.finfo(dtype).nmant, dtype)
 
 
 def head(x: Array) -> Array:
-    """`x` with the lower half of its significand cleared: the product of two heads is exact."""
+    """Clears the lower half of the significand; the product of two heads is exact."""
     info = jnp.finfo(x.dtype)
     integer = jnp.dtype(f"uint{info.bits}")
     bits = jax.lax.bitcast_convert_type(x, integer)
@@ -85,6 +85,6 @@ def sum_with_error(large: Array, small: Array) -> tuple[Array, Array]:
 
 
 def square_with_error(x: Array) -> tuple[Array, Array]:
-    """`x * x` and its rounding error, together good to one and a half times the digits."""
+    """`x * x` and its rounding error, together accurate to one and a half times the digits."""
     high = head(x)
     return sum_with_error(high * high, (x - high) * (x + high))

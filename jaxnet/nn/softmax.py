@@ -1,7 +1,7 @@
-"""Logits to probabilities: softmax and its logarithm.
+"""Softmax and its logarithm, which convert logits to probabilities.
 
-Logits, any real numbers, enter as their distance below the largest, and the sum of exponentials
-as `1 + others`, so that neither a probability near 1 nor its complement is rounded to 1 or to 0.
+The largest logit is subtracted, and the sum of exponentials is kept as `1 + others`. So neither a
+probability near 1 nor its complement is rounded to 1 or 0.
 """
 
 import functools
@@ -16,13 +16,13 @@ from jaxnet.nn.precision import at_least_float32
 
 
 def _below_maximum(x: Array, axis: int) -> Array:
-    """`x - max(x)`, and -inf where all of x is -inf."""
+    """`x - max(x)`; -inf if all of x is -inf."""
     largest = jnp.max(x, axis, keepdims=True, initial=-jnp.inf)
     return x - jnp.where(largest == -jnp.inf, 0, largest)
 
 
 def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
-    """`x - max(x)`, its exponential, and the sum of all the exponentials but one of the largest."""
+    """`x - max(x)`, its exponentials, and their sum without one of the largest."""
     difference = _below_maximum(x, axis)
     exponentials = jnp.exp(difference)
     total = jnp.sum(exponentials, axis, keepdims=True)
@@ -32,7 +32,7 @@ def _exponentials(x: Array, axis: int) -> tuple[Array, Array, Array]:
 
 
 def _softmax_jacobian(x: Array, axis: int, tangent: Array) -> tuple[Array, Array]:
-    """`tangent` less its mean under the distribution softmax(x), and that distribution."""
+    """`tangent` minus its mean under the distribution softmax(x), and the distribution."""
     _, exponentials, others = _exponentials(x, axis)
     probabilities = exponentials / (1 + others)
     complements = (others + (1 - exponentials)) / (1 + others)
@@ -70,37 +70,44 @@ def _(axis: int, primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, 
 def softmax(
     x: Float[ArrayLike, "..."], axis: int = -1, *, where: Bool[ArrayLike, "..."] | None = None
 ) -> Float[Array, "..."]:
-    """Softmax, `exp(x_k) / sum_j exp(x_j)` along `axis`: logits to probabilities.
+    """Softmax, `exp(x_k) / sum_j exp(x_j)` along an axis.
 
-    Where the mask `where` is false, and where `x` is -inf, the probability is 0; if that is
-    everywhere along the axis, all are 0.
+    Args:
+        x: logits, any real numbers, or -inf for a probability of 0.
+        axis: the axis of the classes.
+        where: a mask that broadcasts to the shape of x; the probability is 0 where it is False. If
+            it is False everywhere along the axis, all probabilities are 0.
 
     >>> softmax(jnp.array([34.0, 32.0, 25.0]))
     Array([0.8807, 0.1192, 0.0001], dtype=float32)
     """
-    return _softmax(*_masked(x, axis, where))
+    return _softmax(*_mask_logits(x, axis, where))
 
 
 @at_least_float32
 def log_softmax(
     x: Float[ArrayLike, "..."], axis: int = -1, *, where: Bool[ArrayLike, "..."] | None = None
 ) -> Float[Array, "..."]:
-    """Logarithm of softmax, `x_k - log(sum_j exp(x_j))` along `axis`, without forming the softmax.
+    """Logarithm of softmax, `x_k - log(sum_j exp(x_j))` along an axis.
 
-    Where the mask `where` is false, and where `x` is -inf, it is -inf. The logarithm of a
-    probability near 1 keeps
-    its digits: other libraries' become exactly 0, with its gradient, once a logit leads by 17.
+    The logarithm of a probability near 1 keeps its digits. In other libraries it becomes exactly 0,
+    and so does its gradient, once a logit exceeds the others by 17.
+
+    Args:
+        x: logits, any real numbers, or -inf.
+        axis: the axis of the classes.
+        where: a mask that broadcasts to the shape of x; the result is -inf where it is False.
 
     >>> log_softmax(jnp.array([34.0, 32.0, 25.0]))
     Array([-0.127, -2.127, -9.127], dtype=float32)
     >>> print(f"{log_softmax(jnp.array([0.0, 40.0]))[1]:.4g}")
     -4.248e-18
     """
-    return _log_softmax(*_masked(x, axis, where))
+    return _log_softmax(*_mask_logits(x, axis, where))
 
 
-def _masked(x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, int]:
-    """The logits, -inf where the mask is false, and the axis as Python's integer."""
+def _mask_logits(x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, int]:
+    """Replaces logits by -inf where the mask is False, and checks the axis."""
     x = jnp.asarray(x)
     if x.ndim == 0:
         raise checks.InvalidValue("expected x with a class axis. Received: a scalar")
@@ -113,7 +120,7 @@ def _masked(x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, in
     sizes = zip(reversed(mask.shape), reversed(x.shape), strict=False)
     if mask.ndim > x.ndim or any(m not in (1, n) for m, n in sizes):
         raise checks.InvalidValue(
-            f"expected where of the shape of x, {list(x.shape)}, or one that is "
-            f"broadcast to it. Received: {list(mask.shape)}"
+            f"expected where of the shape of x, {list(x.shape)}, or of a shape that "
+            f"broadcasts to it. Received: {list(mask.shape)}"
         )
     return jnp.where(mask, x, -jnp.inf), axis

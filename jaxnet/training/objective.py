@@ -14,7 +14,7 @@ from jaxnet.core import arrays, checks, dtypes, tracing
 from jaxnet.nn.losses import Loss, plain_mean, relative_weights
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
-from jaxnet.nn.precision import widened
+from jaxnet.nn.precision import widen
 from jaxnet.training.data import Data
 
 
@@ -99,7 +99,7 @@ def scale_weights(data: Data) -> Data:
             return data
     elif not jnp.issubdtype(weights.dtype, jnp.floating):
         weights = weights.astype(jnp.float32)
-    scaled = relative_weights(widened(weights))
+    scaled = relative_weights(widen(weights))
     # Without the barrier XLA would compile the scaling into the sums, and add in another order.
     return data._replace(weights=jax.lax.optimization_barrier(scaled))
 

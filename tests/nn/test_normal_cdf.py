@@ -15,7 +15,7 @@ POINTS = POINTS.astype(np.float32)
 
 @pytest.mark.parametrize(
     ("function", "exact"),
-    [(normal_cdf.density, mpmath.npdf), (normal_cdf.distribution, mpmath.ncdf)],
+    [(normal_cdf.density, mpmath.npdf), (normal_cdf.cumulative, mpmath.ncdf)],
     ids=["density", "distribution"],
 )
 @pytest.mark.parametrize("transform", [lambda f: f, jax.jit], ids=["op by op", "compiled"])
@@ -26,7 +26,7 @@ def test_values(function, exact, transform):
 
 @pytest.mark.parametrize(
     ("function", "slope"),
-    [(normal_cdf.density, lambda x: -x * mpmath.npdf(x)), (normal_cdf.distribution, mpmath.npdf)],
+    [(normal_cdf.density, lambda x: -x * mpmath.npdf(x)), (normal_cdf.cumulative, mpmath.npdf)],
     ids=["density", "distribution"],
 )
 def test_slopes(function, slope):
