@@ -85,10 +85,12 @@ from jaxnet.training.train import (
     train as train,
 )
 from jaxnet.debug.intermediates import (
+    intermediates as intermediates,
+)
+from jaxnet.debug.summary import (
     LayerSummary as LayerSummary,
     Summary as Summary,
     summary as summary,
-    intermediates as intermediates,
 )
 from jaxnet.debug.nonfinite import (
     NonFinite as NonFinite,

@@ -630,9 +630,9 @@ TypeError: serial: expected networks and functions as layers. Received: list [Ne
 >>> serial(LAYER, "relu")
 TypeError: serial: expected networks and functions as layers. Received: str 'relu'
 >>> serial(dense(10, 16), relu, dense(32, 3))
-ValueError: serial: expected layers that fit.
-Received: layer 0, dense(10, 16, identity), which puts out 16 features, before layer 2, dense(32, 3,
-identity), which takes 32
+ValueError: serial: expected layers of matching sizes.
+Received: layer 0, dense(10, 16, identity), outputs 16 features, but layer 2, dense(32, 3,
+identity), expects 32
 >>> serial(LAYER, compute_dtype="float33")
 TypeError: serial: expected a floating-point compute_dtype, such as jnp.bfloat16.
 Received: str 'float33'
@@ -851,8 +851,8 @@ TypeError: train: expected an optimizer that evaluates the cost at all of the ne
 not one that is masked, partitioned or flattened.
 Received: pytree structure error...
 >>> train(optimizer=optax.contrib.split_real_and_imaginary(optax.polyak_sgd()))
-TypeError: train: expected an optimizer that takes by name what it needs of value, grad, value_fn,
-obj_fn, grad_fn, and needs nothing else.
+TypeError: train: expected an optimizer that needs no extra arguments except value, grad, value_fn,
+obj_fn, grad_fn, and passes them on.
 Received: scale_by_polyak...missing 1 required keyword-only argument: 'value'
 >>> train(optimizer=optax.stateless(lambda gradients, _: jax.tree.map(jnp.sum, gradients)))
 ValueError: train: expected updates of the parameters' structure and shapes, (DenseParameters(...
@@ -1408,8 +1408,8 @@ TypeError: summary: expected network of type Network. Received: function ...
 >>> summary(None)
 TypeError: summary: expected network of type Network. Received: NoneType None
 >>> summary(Network(NETWORK.init, NETWORK.apply))
-ValueError: summary: expected one example as inputs, as the network does not say how many
-features it takes: network. Received: None
+ValueError: summary: expected one example as inputs, since the network does not know its
+number of inputs: network. Received: None
 >>> summary(NETWORK, RAGGED)
 ValueError: summary: expected inputs as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
 >>> summary(NETWORK, "weights")

@@ -1,4 +1,9 @@
 """What a network computes, and what is wrong with it.
 
-Read `intermediates`, `nonfinite`, `replay` and `diagnosis`.
+- `intermediates`: the values of every layer
+- `summary`: parameters, bytes and floating-point operations
+- `step_values`: everything that a step computes
+- `nonfinite`: the first NaN or infinity of a step
+- `replay`: the step of an epoch in which it appeared
+- `diagnosis`: dead units, vanishing gradients, oversized updates
 """

@@ -12,16 +12,10 @@ from jaxtyping import Array, Bool, Key, PyTree
 
 from jaxnet.core import checks, compilation, trees
 from jaxnet.core.finite import can_be_nonfinite, nonfinite
-from jaxnet.debug.intermediates import Visit, layers_in, table, visits
-from jaxnet.debug.nonfinite import (
-    NonFinite,
-    RecordedStep,
-    Value,
-    check_batch,
-    find_first,
-    list_values,
-    record_step,
-)
+from jaxnet.core.tables import table
+from jaxnet.debug.intermediates import Visit, layers_in, visits
+from jaxnet.debug.nonfinite import NonFinite, check_batch, find_first
+from jaxnet.debug.step_values import RecordedStep, Value, list_values, record_step
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike

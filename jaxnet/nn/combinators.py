@@ -32,6 +32,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         ValueError: no layers, or a layer that outputs another number of features than the next
             one expects.
 
+    >>> from jaxnet import dropout, layer_norm
     >>> network = serial(dense(3, 8), layer_norm(8), activations.relu, dropout(0.1), dense(8, 2))
     >>> network.apply(network.init(jax.random.key(0)), jnp.ones((5, 3))).shape
     (5, 2)

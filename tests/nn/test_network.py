@@ -1,5 +1,7 @@
 """Networks: initialisation, the layers' arithmetic, and the sizes that must fit."""
 
+import functools
+
 import chex
 import flax.linen
 import helpers
@@ -76,6 +78,26 @@ def test_deep_relu_network_keeps_the_size_of_its_activations():
     network = jaxnet.mlp([width] * depth)
     outputs = network.apply(network.init(key()), jax.random.normal(key(1), (64, width)))
     assert 0.2 < jnp.mean(jnp.square(outputs)) < 5
+
+
+def relu(x):
+    """A function of the user's, with the name of one of jaxnet's."""
+    return jnp.maximum(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("activation", "reference"),
+    [
+        (jax.nn.relu, jax.nn.initializers.he_normal()),
+        (functools.partial(jaxnet.gelu, approximate=True), jax.nn.initializers.he_normal()),
+        (relu, jax.nn.initializers.glorot_normal()),
+        (lambda x: x, jax.nn.initializers.glorot_normal()),
+        (jaxnet.straight_through(jaxnet.binary_step), jax.nn.initializers.glorot_normal()),
+    ],
+)
+def test_the_default_initializer_depends_on_the_activation_not_on_its_name(activation, reference):
+    weights = jaxnet.dense(7, 5, activation).init(jax.random.key(3)).weights
+    np.testing.assert_allclose(weights, reference(jax.random.key(3), (7, 5)), rtol=1e-6)
 
 
 def test_any_initializer():
@@ -212,9 +234,9 @@ def test_foreign_networks_join_ours_and_train_alike():
 
 
 WRONG = {
-    "no input": (lambda: jaxnet.dense(0, 3), ValueError, "inputs of at least 1. Received: 0"),
-    "half a neuron": (lambda: jaxnet.dense(3, 2.5), TypeError, "an integer for outputs"),
-    "bool": (lambda: jaxnet.dense(True, 3), TypeError, "an integer for inputs"),
+    "no input": (lambda: jaxnet.dense(0, 3), ValueError, "in_features of at least 1. Received: 0"),
+    "half a neuron": (lambda: jaxnet.dense(3, 2.5), TypeError, "an integer for out_features"),
+    "bool": (lambda: jaxnet.dense(True, 3), TypeError, "an integer for in_features"),
     "no sizes": (lambda: jaxnet.mlp([]), ValueError, "at least two sizes"),
     "one size": (lambda: jaxnet.mlp([3]), ValueError, "Received: list [3]"),
     "sizes as number": (lambda: jaxnet.mlp(3), ValueError, "at least two sizes"),
@@ -228,8 +250,8 @@ WRONG = {
     "misfit": (
         lambda: jaxnet.serial(jaxnet.dense(10, 16), jaxnet.relu, jaxnet.dense(32, 3)),
         ValueError,
-        "layer 0, dense(10, 16, identity), which puts out 16 features, before layer 2, "
-        "dense(32, 3, identity), which takes 32",
+        "layer 0, dense(10, 16, identity), outputs 16 features, but layer 2, "
+        "dense(32, 3, identity), expects 32",
     ),
     "residual misfit": (
         lambda: jaxnet.residual(jaxnet.dense(4, 5)),
