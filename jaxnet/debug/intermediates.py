@@ -31,7 +31,7 @@ def intermediates(
 
     >>> from jaxnet import mlp
     >>> network = mlp([2, 3, 1])
-    >>> values = intermediates(network, network.init(jax.random.key(0)), jnp.ones((5, 2)))
+    >>> values = intermediates(network, network.init(jax.random.key(0)), jax.numpy.ones((5, 2)))
     >>> for name, value in values.items():
     ...     print(name, value.shape)
     0 dense(2, 3, relu)/weighted sums (5, 3)

@@ -127,6 +127,7 @@ def list_values(
 
 
 def list_by_layer(network: Network, quantity: str, tree: PyTree) -> list[Value]:
+    """Lists the leaves of a tree like the parameters by layer."""
     return [
         Value(quantity, name, path, leaf)
         for name, _, part in layers_in(network, tree)
