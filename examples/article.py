@@ -1,9 +1,9 @@
-"""The arithmetic of a neural network, line by line, from a single neuron to a step of training.
+"""Show the arithmetic of a neural network, from a single neuron to one step of training.
 
     python examples/article.py
 
-The backward pass is written out by hand in NumPy, with the chain rule, beside what `jax.grad` makes
-of the same network.
+NumPy computes the gradients by the chain rule, one formula per line. `jax.grad` computes them again
+from the same network.
 """
 
 import jax
@@ -28,7 +28,7 @@ def show(name: str, formula: str, values: np.ndarray | jax.Array) -> None:
 
 
 def neuron() -> None:
-    print("A neuron adds up its inputs, each times its weight, and a bias: z = x1 w1 + x2 w2 + b.")
+    print("A neuron adds its inputs, each times its weight, and a bias: z = x1 w1 + x2 w2 + b.")
     x, w = jnp.array([0.5, 0.8]), jnp.array([2.0, 1.5])
     z = jnp.stack([x @ w + b for b in (0.3, -3.0)])
     print("Here x = (0.5, 0.8), w = (2, 1.5), and b = 0.3 on the left, b = -3 on the right.")
@@ -41,14 +41,14 @@ def neuron() -> None:
 
 
 def softmax() -> None:
-    print("Softmax makes probabilities of the raw outputs 34, 32 and 25; the 32 gets 0.12:")
+    print("Softmax turns the raw outputs 34, 32 and 25 into probabilities. That of 32 is 0.12:")
     probabilities = jaxnet.softmax(jnp.array([34.0, 32.0, 25.0]))
     show("softmax", "exp(z) / sum of all exp(z)", probabilities)
     show("their sum", "", probabilities.sum())
 
 
 def losses() -> None:
-    print("An apple, for which a network says: apple 0.12, orange 0.88, banana 0.0001:")
+    print("A network sees an apple and says: apple 0.12, orange 0.88, banana 0.0001.")
     outputs, targets = jnp.array([[0.12, 0.88, 0.0001]]), jnp.array([[1.0, 0.0, 0.0]])
     terms = " + ".join(f"{(y - t) ** 2:.4g}" for y, t in zip(outputs[0], targets[0], strict=True))
     print(f"  squared error, sum of (output - target)^2: {terms} = ", end="")
@@ -60,9 +60,9 @@ def losses() -> None:
 
 
 def gradients_by_hand() -> list[np.ndarray]:
-    """Of the cost with respect to weights and biases, layer by layer, by the chain rule."""
+    """Compute the gradient of the cost for each weight and bias by the chain rule."""
     x, t, w1, b1, w2, b2 = INPUT, TARGET, WEIGHTS_1, BIASES_1, WEIGHTS_2, BIASES_2
-    print("Forward, through 2 hidden neurons and 1 output, all with a sigmoid s:")
+    print("Forward pass through 2 hidden neurons and 1 output, all with a sigmoid s:")
     z1 = x @ w1 + b1
     show("z1", "x w1 + b1", z1)
     a1 = 1 / (1 + np.exp(-z1))
@@ -73,7 +73,7 @@ def gradients_by_hand() -> list[np.ndarray]:
     show("y", "s(z2)", y)
     show("C", "(y - t)^2, with t = 1", (y - t) ** 2)
 
-    print("Backward, by the chain rule, with s'(z) = s(z) (1 - s(z)):")
+    print("Backward pass by the chain rule, with s'(z) = s(z) (1 - s(z)):")
     dy = 2 * (y - t)
     show("dC/dy", "2 (y - t)", dy)
     dz2 = dy * y * (1 - y)

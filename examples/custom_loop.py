@@ -1,10 +1,10 @@
-"""A training loop of one's own, optax's optimizers, and many runs in one program.
+"""Write your own training loop, use optimizers of optax, and make many runs in one program.
 
     python examples/custom_loop.py
 
-jaxnet's optimizers follow optax's protocol, so the two mix. Here is a jaxnet Adam in an optax
-chain, driven step by step from Python; and an optax AdaBelief in jaxnet's compiled training, for
-all pairs of 3 seeds and 4 learning rates side by side.
+Optimizers of jaxnet and optax have the same interface. The first part puts jaxnet's Adam in an
+optax chain, and a Python loop makes each step. The second part gives optax's AdaBelief to
+`jaxnet.train`, and one compiled program makes the runs for 3 seeds and 4 learning rates.
 """
 
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ Split = tuple[jax.Array, jax.Array]  # inputs and labels
 
 
 def load() -> tuple[Split, Split]:
-    """Handwritten digits to train on, and others to be tested on."""
+    """Load handwritten digits for training and others for testing."""
     pixels, digits = load_digits(return_X_y=True)
     inputs, held_out, labels, held_out_labels = (
         jnp.asarray(part)
@@ -39,7 +39,7 @@ def load() -> tuple[Split, Split]:
 
 
 def batches(data: Split, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """An epoch: batches in random order, without the few examples that are left over."""
+    """Yield the batches of one epoch in random order, without an incomplete last batch."""
     inputs, labels = np.asarray(data[0]), np.asarray(data[1])
     order = np.random.default_rng(seed).permutation(len(inputs))
     for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
@@ -47,8 +47,8 @@ def batches(data: Split, seed: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         yield inputs[rows], labels[rows]
 
 
-def own_loop(data: Split) -> jaxnet.TrainState:
-    """Adam with clipped gradients, in a loop that prints when it likes."""
+def train_step_by_step(data: Split) -> jaxnet.TrainState:
+    """Train with Adam and clipped gradients, and print the cost every 5 epochs."""
     optimizer = optax.chain(optax.clip_by_global_norm(1.0), jaxnet.adam(0.003))
     step = jax.jit(jaxnet.make_step(NETWORK, LOSS, optimizer))
     state = jaxnet.initial_state(NETWORK, optimizer, key=jax.random.key(0))
@@ -67,12 +67,12 @@ def accuracy(parameters: object, data: Split) -> jax.Array:
 def main() -> None:
     data, held_out = load()
 
-    print("jaxnet's Adam behind optax's clipping, in a loop of one's own:")
-    state = own_loop(data)
+    print("jaxnet's Adam after optax's clipping, in a Python loop:")
+    state = train_step_by_step(data)
     print(f"  held-out accuracy {accuracy(state.parameters, held_out):.3f}")
 
     def run(key: jax.Array, rate: jax.Array) -> jax.Array:
-        """The held-out accuracy after a whole training: a pure function, to vmap and to compile."""
+        """Train and return the held-out accuracy: a pure function for vmap and jit."""
         optimizer = optax.adabelief(rate)
         state, _ = jaxnet.train(
             NETWORK, LOSS, optimizer, data, key=key, epochs=EPOCHS, batch_size=BATCH_SIZE
@@ -83,7 +83,7 @@ def main() -> None:
     rates = jnp.array([0.0001, 0.001, 0.01, 0.1])
     over_rates = jax.vmap(run, in_axes=(None, 0))
     table = jax.jit(jax.vmap(over_rates, in_axes=(0, None)))(keys, rates)
-    print("optax's AdaBelief in jaxnet's training, 12 runs in one program, held-out accuracy:")
+    print("optax's AdaBelief in jaxnet.train, 12 runs in one program, held-out accuracy:")
     print("  rate  " + "".join(f"{rate:8g}" for rate in rates))
     for seed, row in enumerate(table):
         print(f"  seed {seed}" + "".join(f"{value:8.3f}" for value in row))

@@ -1,9 +1,9 @@
-"""Which learning rate? Forty-eight networks on handwritten digits, trained at once.
-
-Twelve rates, four seeds each: `jaxnet.sweep` compiles one program for all of them. The picture
-shows, for each rate, the mean over the seeds of the error on digits not trained on, and its spread.
+"""Find the best learning rate with 48 networks that are trained at the same time.
 
     python examples/many_networks.py [picture.png]
+
+`jaxnet.sweep` compiles one program for twelve rates with four seeds each. The picture shows the
+error on unseen digits for each rate, as mean and standard deviation over the seeds.
 """
 
 import sys
@@ -27,7 +27,7 @@ network = jaxnet.mlp([64, 32, 10], activation=jaxnet.relu)
 
 
 def run(rate: Array, key: Key[Array, ""]) -> dict[str, Array]:
-    """One training run; everything in it may depend on the rate and the key."""
+    """Train one network. Everything here may depend on the rate and the key."""
     state, history = jaxnet.train(
         network,
         jaxnet.softmax_cross_entropy,
@@ -43,7 +43,7 @@ def run(rate: Array, key: Key[Array, ""]) -> dict[str, Array]:
 
 
 def draw(errors: np.ndarray, path: str) -> None:
-    """Mean and spread over the seeds, against the rate."""
+    """Plot the mean and the spread over the seeds against the rate."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
@@ -58,7 +58,7 @@ def draw(errors: np.ndarray, path: str) -> None:
 
 
 def main() -> None:
-    """Trains, prints the table and draws the picture where a path is given."""
+    """Train all networks, print a table, and draw a picture if there is a path for it."""
     keys = jax.random.split(jax.random.key(0), SEEDS)
     found = jaxnet.sweep(run, {"rate": RATES, "key": keys})
     errors = found.results["error"]

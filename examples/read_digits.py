@@ -1,10 +1,10 @@
-"""Handwritten digits, read by a neural network.
+"""Read handwritten digits with a neural network.
 
     python examples/read_digits.py
 
-scikit-learn's digits are 1,797 real ones, 8 by 8 pixels each. A quarter is held out to test on. A
-fifth of the rest is for validation: training stops once the cost on it has not fallen for 20
-epochs, and gives the parameters with which it was lowest.
+The data set of scikit-learn has 1,797 pictures of 8 by 8 pixels. A quarter is held out for the
+test. A fifth of the rest is for validation: training stops when the validation cost has not fallen
+for 20 epochs, and returns the parameters with the lowest validation cost.
 """
 
 import jax
@@ -42,7 +42,7 @@ def train(inputs: np.ndarray, labels: np.ndarray) -> jaxnet.FitResult:
 
 
 def print_mistakes(confusion: np.ndarray) -> None:
-    """The three most frequent."""
+    """Print the three most frequent mistakes."""
     mistakes = np.where(np.eye(10), 0, confusion)
     most = np.argsort(-mistakes, axis=None, stable=True)[:3]
     for digit, taken_for in zip(*np.unravel_index(most, mistakes.shape), strict=True):
@@ -51,7 +51,7 @@ def print_mistakes(confusion: np.ndarray) -> None:
 
 
 def print_picture(pixels: np.ndarray) -> None:
-    """8 by 8 pixels from 0 to 1, each two characters wide."""
+    """Print 8 by 8 pixels, each between 0 and 1, as two characters each."""
     for row in pixels.reshape(8, 8):
         print("  " + "".join(2 * SHADES[int(9 * pixel)] for pixel in row))
 
@@ -67,7 +67,8 @@ def main() -> None:
 
     logits = jaxnet.predict(NETWORK, run.parameters, held_out)
     accuracy = jaxnet.accuracy(logits, held_out_labels).mean()
-    print(f"Read {accuracy:.1%} of {len(held_out)} held-out digits correctly. Mistaken most often:")
+    print(f"Read {accuracy:.1%} of {len(held_out)} held-out digits correctly.")
+    print("The most frequent mistakes:")
     print_mistakes(np.asarray(jaxnet.confusion_matrix(logits, held_out_labels)))
 
     losses = jaxnet.softmax_cross_entropy(logits, held_out_labels)
