@@ -26,7 +26,8 @@ from jaxnet.core import checks
 from jaxnet.core.atomic import opened
 from jaxnet.core.console import tell, warn
 from jaxnet.fitting.run_identity import Identity, differ, environment_changed
-from jaxnet.io.serialization import CorruptFileError, load, load_metadata, save
+from jaxnet.io.file_format import CorruptFileError
+from jaxnet.io.serialization import load, load_metadata, save
 
 try:
     import fcntl

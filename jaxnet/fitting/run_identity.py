@@ -15,7 +15,7 @@ from jaxnet.core import programs
 from jaxnet.core.outlines import difference, outline
 from jaxnet.fitting import trainer
 from jaxnet.fitting.trainer import Plan
-from jaxnet.io.serialization import versions
+from jaxnet.io.file_format import versions
 from jaxnet.training.data import Data
 from jaxnet.training.train import TrainState
 
