@@ -110,7 +110,7 @@ from jaxnet.fitting.fit import (
     NonFiniteError as NonFiniteError,
     fit as fit,
 )
-from jaxnet.core.programs import (
+from jaxnet.core.compilation import (
     clear_caches as clear_caches,
 )
 from jaxnet.io.export import (

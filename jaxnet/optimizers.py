@@ -24,7 +24,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet.core import checks
+from jaxnet.core import checks, dtypes, trees
 
 Number = float | Float[Array, ""]
 LearningRate = Number | Callable[[Int[Array, ""]], Number]
@@ -62,16 +62,16 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     learning_rate = _checked_rate(learning_rate)
 
     def init(parameters: Parameters) -> GradientDescentState:
-        checks.floats("parameters", parameters)
+        trees.floats("parameters", parameters)
         return GradientDescentState(jnp.zeros((), jnp.int32))
 
     def update(
         gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
     ) -> tuple[Parameters, GradientDescentState]:
         checks.instance("state", state, GradientDescentState)
-        checks.floats("gradients", gradients)
+        trees.floats("gradients", gradients)
         if parameters is not None:
-            checks.same_tree("gradients", gradients, "the parameters", parameters)
+            trees.same_tree("gradients", gradients, "the parameters", parameters)
         rate = _rate(learning_rate, state.step)
         updates = _descend(rate, gradients)
         return updates, GradientDescentState(_next(state.step))
@@ -122,7 +122,7 @@ def sgd(
     checks.boolean("nesterov", nesterov)
 
     def init(parameters: Parameters) -> SgdState:
-        checks.floats("parameters", parameters)
+        trees.floats("parameters", parameters)
         return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
 
     def update(
@@ -130,7 +130,7 @@ def sgd(
     ) -> tuple[Parameters, SgdState]:
         del parameters
         checks.instance("state", state, SgdState)
-        checks.same_tree("gradients", gradients, "the parameters", state.velocity)
+        trees.same_tree("gradients", gradients, "the parameters", state.velocity)
         rate = _rate(learning_rate, state.step)
 
         def accumulate(g: Array, velocity: Array) -> Array:
@@ -239,7 +239,7 @@ def _adam(
     checks.number("eps_root", eps_root, 0)
 
     def init(parameters: Parameters) -> AdamState:
-        checks.floats("parameters", parameters)
+        trees.floats("parameters", parameters)
         zeros = jnp.zeros((), jnp.int32)
         return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
 
@@ -247,7 +247,7 @@ def _adam(
         gradients: Parameters, state: AdamState, parameters: Parameters | None = None
     ) -> tuple[Parameters, AdamState]:
         checks.instance("state", state, AdamState)
-        checks.same_tree("gradients", gradients, "the parameters", state.m)
+        trees.same_tree("gradients", gradients, "the parameters", state.m)
         decays = None if weight_decay is None else _decays(mask, gradients, parameters)
         rate = _rate(learning_rate, state.step)
         t = _next(state.step)
@@ -284,7 +284,7 @@ def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) ->
     """Whether each parameter decays."""
     if parameters is None:
         raise checks.InvalidValue("expected update(gradients, state, parameters). Received: None")
-    checks.same_tree("gradients", gradients, "the parameters", parameters)
+    trees.same_tree("gradients", gradients, "the parameters", parameters)
     mask = mask(parameters) if callable(mask) else True if mask is None else mask
     for leaf in jax.tree.leaves(mask):
         checks.boolean("each leaf of mask", leaf)
@@ -293,7 +293,7 @@ def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) ->
     except ValueError:
         raise checks.InvalidValue(
             f"expected a mask like the parameters, or a prefix of them.\n"
-            f"Expected: {checks.outline(parameters)}\nReceived: {checks.shortened(str(mask))}"
+            f"Expected: {trees.describe(parameters)}\nReceived: {checks.shorten(str(mask))}"
         ) from None
 
 
@@ -301,7 +301,7 @@ def _rate(learning_rate: LearningRate, step: Int[Array, ""]) -> Number:
     """The learning rate of that step."""
     rate = learning_rate(step) if callable(learning_rate) else learning_rate
     checks.scalar("the learning_rate of a step", rate)
-    if isinstance(rate, (np.generic, np.ndarray, jax.Array)) and checks.is_integer(rate):
+    if isinstance(rate, (np.generic, np.ndarray, jax.Array)) and dtypes.is_integer(rate):
         return jnp.asarray(rate, jnp.float32)  # as -1 is no unsigned integer
     return rate
 

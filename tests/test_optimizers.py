@@ -160,7 +160,7 @@ def test_mask_may_be_a_prefix():
     [
         ({"w": jnp.ones((2, 3))}, "'b' is missing"),
         ({"w": jnp.ones((2, 3)), "b": jnp.ones(3), "c": jnp.ones(1)}, "'c' is not expected"),
-        ({"w": jnp.ones((3, 2)), "b": jnp.ones(3)}, r"'w' is float32\[3, 2\] in place of"),
+        ({"w": jnp.ones((3, 2)), "b": jnp.ones(3)}, r"'w' is float32\[3, 2\] instead of"),
         ({"w": jnp.ones((2, 3)), "b": jnp.ones(3, jnp.bfloat16)}, r"'b' is bfloat16\[3\] in"),
     ],
     ids=["missing", "extra", "shape", "dtype"],

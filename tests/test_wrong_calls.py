@@ -490,12 +490,12 @@ ValueError: sgd: expected gradients that match the parameters, but 'z' is not ex
 {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': float32[3], 'w': float32[2, 3], 'z': float32[1]}
 >>> adamw(0.1).update(TURNED, OF_ADAMW, TREE)
-ValueError: adamw: expected gradients that match the parameters, but 'w' is float32[3, 2] in place
+ValueError: adamw: expected gradients that match the parameters, but 'w' is float32[3, 2] instead
 of float32[2, 3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': float32[3], 'w': float32[3, 2]}
 >>> gradient_descent(0.1).update(HALF, OF_DESCENT, TREE)
 ValueError: gradient_descent: expected gradients that match the parameters, but 'b' is bfloat16[3]
-in place of float32[3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
+instead of float32[3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': bfloat16[3], 'w': bfloat16[2, 3]}
 >>> ADAM.update(list(TREE.values()), OF_ADAM)
 ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
@@ -966,7 +966,7 @@ Received: float 0.01
 >>> fit(optimizer=Torch())
 TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
 GradientTransformation.
-Received: Torch Adam( lr: 0.001 ), which keeps its state to itself
+Received: Torch Adam( lr: 0.001 ), a stateful optimizer
 >>> fit(optimizer=LOOKAHEAD)
 TypeError: fit: expected an optimizer of one tree of parameters.
 Received: optax.lookahead, which moves two...
@@ -1336,7 +1336,7 @@ TypeError: standard_problems: expected an integer for seed. Received: key<...
 >>> compare(Torch(), ADAM)
 TypeError: compare_optimizers: expected the candidate as a pair of pure functions (init, update),
 such as an optax GradientTransformation.
-Received: Torch Adam( lr: 0.001 ), which keeps its state to itself
+Received: Torch Adam( lr: 0.001 ), a stateful optimizer
 >>> compare(ADAM, adam)
 TypeError: compare_optimizers: expected the reference as a pair of pure functions (init, update),
 such as an optax GradientTransformation.
@@ -1369,7 +1369,7 @@ TypeError: compare_optimizers: problem 'bowl': expected a function for gradients
 Received: float64[2]
 >>> compare(ADAM, ADAM, problems=[BOWL._replace(gradients=lambda p, step: p[:1])])
 ValueError: compare_optimizers: problem 'bowl': expected gradients that match the parameters, but ''
-is float32[1] in place of float32[2]. Expected: float32[2]
+is float32[1] instead of float32[2]. Expected: float32[2]
 Received: float32[1]
 >>> compare((lambda p: 0, lambda g, s: (g, s)), ADAM)
 ValueError: compare_optimizers: expected a candidate whose init(parameters) and update(gradients,

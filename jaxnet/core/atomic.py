@@ -1,4 +1,4 @@
-"""Files that are whole or not there: what a crash, a full disk or Ctrl-C interrupts is not seen."""
+"""Atomic writing of files: a crash, a full disk or Ctrl-C never leaves a partial file."""
 
 import contextlib
 import os
@@ -12,20 +12,20 @@ from jaxnet.core import checks
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file to write, which takes the place of `path` when the block ends without an error.
+    """Opens a binary file that replaces `path` if the block ends without an error.
 
-    Until then it is another file in the same folder, whose name starts with a dot and the name of
-    `path`, and ends with `.unfinished`. After an error it is gone, and what was at `path` is as it
-    was. A reader sees the old file or the new one, also after a power failure: the bytes are on the
-    disk before they get the name.
+    The bytes are written to a temporary file in the same folder. Its name starts with a dot and the
+    name of `path`, and ends with `.unfinished`. After an error the temporary file is removed, and
+    `path` is unchanged. A reader sees the old file or the new one, also after a power failure: the
+    bytes are flushed to the disk before the file gets its name.
 
-    As with `open`, permissions are those of a new file, under the umask, and a symbolic link is
-    followed: it stays, and the file that it points to is replaced.
+    As with `open`, the permissions are those of a new file under the umask, and symbolic links are
+    followed: the link stays, and the file that it points to is replaced.
 
     Raises:
         TypeError: `path` is neither a string nor a path.
         FileNotFoundError: there is no such folder.
-        FileExistsError: at `path` is a folder or a device, not a file.
+        FileExistsError: `path` is a folder or a device, not a file.
 
     >>> import pathlib, tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -35,11 +35,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     ...     path.read_bytes()
     b'good morning'
     """
-    target = _target(path)
-    start = target.name[:40]  # since names may have 255 bytes, and a character takes up to four
+    target = _resolve(path)
+    start = target.name[:40]  # names may have 255 bytes, and a character takes up to four
     temporary = target.with_name(f".{start}.{secrets.token_hex(8)}.unfinished")
     try:
-        with open(temporary, "xb", opener=opened) as file:
+        with open(temporary, "xb", opener=open_descriptor) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -49,29 +49,26 @@ def atomic_write(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
     _sync_folder(target.parent)
 
 
-def opened(path: str | os.PathLike[str], flags: int) -> int:
-    """A file's descriptor, as `os.open` gives it, but never that of standard error and the like.
+def open_descriptor(path: str | os.PathLike[str], flags: int) -> int:
+    """Opens a file like `os.open`, but never with the descriptor 0, 1 or 2.
 
-    Where a program is started without one of those, its number is the next to be given, and what
-    other libraries print would land in the file.
+    If a program is started without standard error, its descriptor is free. Another file would get
+    it, and what libraries print would land in that file.
     """
     descriptor = os.open(path, flags, 0o666)
-    taken = [descriptor]
+    copies = [descriptor]
     try:
-        while taken[-1] <= 2:
-            taken.append(os.dup(descriptor))
-        return taken.pop()
+        while copies[-1] <= 2:
+            copies.append(os.dup(descriptor))
+        return copies.pop()
     finally:
-        for lower in taken:
+        for lower in copies:
             os.close(lower)
 
 
-def _target(path: str | os.PathLike[str]) -> Path:
-    """The file that `path` names, links followed, which can be written."""
-    if not isinstance(path, (str, os.PathLike)):
-        raise checks.InvalidType(
-            f"path: expected a string or a pathlib.Path. Received: {checks.describe(path)}"
-        )
+def _resolve(path: str | os.PathLike[str]) -> Path:
+    """Follows links to the file that `path` names, and checks that it can be written."""
+    checks.path("path", path)
     target = Path(os.path.realpath(path))
     if target.exists() and not target.is_file():
         kind = "a folder" if target.is_dir() else "not a file"
@@ -87,7 +84,7 @@ def _target(path: str | os.PathLike[str]) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Writes the new name to the disk, where the system lets folders be opened and synchronised."""
+    """Flushes the names in a folder to the disk, where the system allows that."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

@@ -1,7 +1,7 @@
-"""What a long call shows while it runs, and how it is stopped: a progress bar and signals.
+"""The console of a long call: a progress bar, messages, Ctrl-C and SIGTERM.
 
-All that jaxnet says goes to standard error, and none of it is worth a run: where that is missing,
-closed, a broken pipe or on a full disk, nothing is said, and the run goes on.
+All messages go to standard error. None of them may end a run: if standard error is missing, closed,
+a broken pipe or on a full disk, the message is dropped and the run continues.
 """
 
 import contextlib
@@ -14,46 +14,46 @@ from typing import Any
 
 
 def tell(message: str) -> None:
-    """Prints to standard error, if that can be written."""
+    """Prints a message to standard error, if that is possible."""
     with contextlib.suppress(Exception):
-        if sys.stderr is not None:  # `print` would take standard output in its place
+        if sys.stderr is not None:  # `print` would use standard output instead
             print(message, file=sys.stderr, flush=True)
 
 
 def warn(warning: str | Warning, stacklevel: int) -> None:
-    """Warns, where warnings are shown if that can be done, and as an error where they are errors.
+    """Issues a warning like `warnings.warn`, but ignores a standard error that is closed.
 
-    The stack level is that of `warnings.warn`.
+    The warning is raised if the filters turn warnings into errors.
     """
     try:
         warnings.warn(warning, stacklevel=stacklevel + 1)
     except Warning:
         raise
-    except Exception:  # `warnings` itself minds a standard error that is closed
+    except Exception:  # standard error is closed
         return
 
 
-def bar_of(total: int, unit: str, progress: bool, done: int = 0) -> Any:
-    """A progress bar, shown if that is wanted and standard error is a terminal or a notebook."""
+def progress_bar(total: int, unit: str, progress: bool, done: int = 0) -> Any:
+    """Returns a tqdm bar, shown if `progress` and standard error is a terminal or a notebook."""
     from tqdm.auto import tqdm
 
     options = {"total": total, "initial": done, "unit": unit}
-    if progress and _is_watched():
+    if progress and _is_interactive():
         with contextlib.suppress(Exception):
-            return tqdm(file=_Forgiving(sys.stderr), **options)
+            return tqdm(file=_ForgivingStream(sys.stderr), **options)
     return tqdm(disable=True, **options)
 
 
-def _is_watched() -> bool:
+def _is_interactive() -> bool:
     """Whether standard error is a terminal or a notebook."""
     try:
         return "ipykernel" in sys.modules or sys.stderr.isatty()
-    except Exception:  # it is None, closed, or a program's own
+    except Exception:  # it is None, closed, or an object of the program's
         return False
 
 
-class _Forgiving:
-    """A stream that is not written to again after an error, and equals that stream, for tqdm."""
+class _ForgivingStream:
+    """A stream that drops all text after its first error; equal to the original, as tqdm needs."""
 
     def __init__(self, stream: Any) -> None:
         self._stream, self._works = stream, True
@@ -82,13 +82,17 @@ class _Forgiving:
 
 
 @contextlib.contextmanager
-def note_interrupts(
-    function: str, *, termination: bool = False
-) -> Iterator[Callable[[], int | None]]:
-    """Within, the first Ctrl-C is only noted; what is yielded says which signal there was, if any.
+def note_interrupts(name: str, *, termination: bool = False) -> Iterator[Callable[[], int | None]]:
+    """Notes the first Ctrl-C in a block instead of raising KeyboardInterrupt.
 
-    With `termination` so is SIGTERM. A signal for which the program has a handler of its own is
-    left to that.
+    A second Ctrl-C raises. If the program has its own handler for a signal, that handler stays.
+
+    Args:
+        name: the running function, for the message that it is stopping.
+        termination: whether to note SIGTERM too; a second one raises SystemExit.
+
+    Yields:
+        A function that returns the number of the signal, or None if there was none.
     """
     received: list[int] = []
 
@@ -97,14 +101,14 @@ def note_interrupts(
             raise KeyboardInterrupt if number == signal.SIGINT else SystemExit(128 + number)
         received.append(number)
         again = "; press again to interrupt at once" if number == signal.SIGINT else ""
-        tell(f"\n{function}: stopping{again}")
+        tell(f"\n{name}: stopping{again}")
 
-    usual: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler}
+    defaults: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler}
     if termination:
-        usual[signal.SIGTERM] = signal.SIG_DFL
+        defaults[signal.SIGTERM] = signal.SIG_DFL
     in_main_thread = threading.current_thread() is threading.main_thread()
     replaced = [
-        n for n, handler in usual.items() if in_main_thread and signal.getsignal(n) is handler
+        n for n, handler in defaults.items() if in_main_thread and signal.getsignal(n) is handler
     ]
     for number in replaced:
         signal.signal(number, note)
@@ -112,4 +116,4 @@ def note_interrupts(
         yield lambda: received[0] if received else None
     finally:
         for number in replaced:
-            signal.signal(number, usual[number])
+            signal.signal(number, defaults[number])

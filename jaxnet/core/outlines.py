@@ -1,7 +1,7 @@
-"""Outlines: what functions and values were built from, in words.
+"""Outlines: readable descriptions of what functions and values were built from.
 
 An outline explains how two runs differ, such as "optimizer/update/learning_rate was 0.01 and is
-0.02". It does not decide whether they do: `programs` does.
+0.02". It does not decide whether they differ: their fingerprints do.
 """
 
 import dataclasses
@@ -17,18 +17,20 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.core import checks
-from jaxnet.core.programs import contents
+from jaxnet.core import trees
+from jaxnet.core.checks import shorten
+from jaxnet.core.dtypes import is_key
+from jaxnet.core.settled import closure
 
 Outline = dict[str, Any] | list[Any] | str
-"""What JSON can hold."""
+"""A value that JSON can hold."""
 
-_MOST_OBJECTS = 1000  # that are looked into; the rest is named
-_MOST_ITEMS = 1000  # of a container, and characters of a text; of more there is a digest
+_MOST_OBJECTS = 1000  # to look into; others are only named
+_MOST_ITEMS = 1000  # of a container, and characters of a text; larger ones get a digest
 
 
 def outline(value: Any) -> Outline:
-    """The outline of a value: of a function its closure, its defaults and the globals it names.
+    """Outlines a value; a function by its closure, its defaults and the globals that it names.
 
     >>> def scale(factor):
     ...     return lambda x: factor * x
@@ -37,24 +39,24 @@ def outline(value: Any) -> Outline:
     """
     try:
         return _outline(value, set())
-    except Exception:  # an object that does not say what it holds, or holds itself
+    except Exception:  # an object whose attributes raise, or that contains itself
         return _name(value)
 
 
 def _outline(value: Any, seen: set[int]) -> Outline:
-    """The outline; `seen` holds the functions and objects that it has already, each once."""
+    """Outlines a value; functions and objects in `seen` are only named."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes)):
-        return _limited(repr(value))
+        return _limit(repr(value))
     if isinstance(value, (jax.Array, np.ndarray, np.generic)):
-        return _outline_of_array(value)
+        return _outline_array(value)
     if isinstance(value, tuple) and hasattr(value, "_asdict"):
-        return _named(value._asdict(), seen)
+        return _outline_items(value._asdict(), seen)
     if isinstance(value, (tuple, list)):
-        return _limited([_outline(item, seen) for item in value])
+        return _limit([_outline(item, seen) for item in value])
     if isinstance(value, (set, frozenset)):
-        return _limited(sorted(map(_text, value)))
+        return _limit(sorted(map(_text, value)))
     if isinstance(value, Mapping):
-        return _limited(_named({str(key): item for key, item in value.items()}, seen))
+        return _limit(_outline_items({str(key): item for key, item in value.items()}, seen))
     if isinstance(value, (type, types.ModuleType, types.BuiltinFunctionType)):
         return _name(value)
     if id(value) in seen or len(seen) == _MOST_OBJECTS:
@@ -62,73 +64,83 @@ def _outline(value: Any, seen: set[int]) -> Outline:
     seen.add(id(value))
     if isinstance(value, functools.partial):
         parts = {"function": value.func, "arguments": value.args, "keywords": value.keywords}
-        return _named(parts, seen)
+        return _outline_items(parts, seen)
     if isinstance(value, types.MethodType):
-        return _named({"function": value.__func__, "self": value.__self__}, seen)
+        return _outline_items({"function": value.__func__, "self": value.__self__}, seen)
     if isinstance(value, jax.stages.Wrapped) or "__wrapped__" in getattr(value, "__dict__", ()):
-        return _outline(value.__wrapped__, seen)  # what jax.jit or a decorator was given
+        return _outline(value.__wrapped__, seen)  # the argument of jax.jit or of a decorator
     if isinstance(value, types.FunctionType):
-        return _outline_of_function(value, seen)
+        return _outline_function(value, seen)
     if dataclasses.is_dataclass(value):
         fields = {f.name: getattr(value, f.name, None) for f in dataclasses.fields(value)}
-        return {"type": _name(type(value)), **_named(fields, seen)}
+        return {"type": _name(type(value)), **_outline_items(fields, seen)}
     attributes = getattr(value, "__dict__", {})
-    return {"type": _name(type(value)), **_named(attributes, seen)} if attributes else _text(value)
+    if not attributes:
+        return _text(value)
+    return {"type": _name(type(value)), **_outline_items(attributes, seen)}
 
 
-def difference(before: Outline, now: Outline, path: str = "") -> str | None:
-    """The first thing in which two outlines differ, in words."""
-    if isinstance(before, list) and isinstance(now, list):
-        before, now = (dict(zip(map(str, range(len(d))), d, strict=True)) for d in (before, now))
-    if not (isinstance(before, dict) and isinstance(now, dict)):
-        return None if before == now else f"{path} was {_short(before)} and is {_short(now)}"
-    for kind in ("function", "type"):
-        if before.get(kind) != now.get(kind):
-            return f"{path} was {_short(before)} and is {_short(now)}"
-    for name in {**before, **now}:
-        at = f"{path}/{name}" if path else name
-        if name not in before or name not in now:
-            return f"{at} was {'not ' if name not in before else ''}there"
-        if found := difference(before[name], now[name], at):
-            return found
-    return None
+def difference(before: Outline, now: Outline) -> str | None:
+    """Puts the first difference of two outlines into words; None if they are equal.
+
+    >>> difference({"rate": "0.1"}, {"rate": "0.2"})
+    'rate was 0.1 and is 0.2'
+    """
+    found = trees.first_difference(now, before, _split)
+    if found is None:
+        return None
+    place = "/".join(found.path)
+    if found.received is trees.MISSING:
+        return f"{place} was there"
+    if found.expected is trees.MISSING:
+        return f"{place} was not there"
+    return f"{place} was {_summarize(found.expected)} and is {_summarize(found.received)}"
 
 
-def _named(items: dict[str, Any], seen: set[int]) -> dict[str, Any]:
+def _split(node: Outline) -> tuple[Any, dict[str, Any]]:
+    """Returns what is compared of a node itself, and its children by name."""
+    if isinstance(node, dict):
+        return (node.get("function"), node.get("type")), node
+    if isinstance(node, list):
+        return list, {str(i): item for i, item in enumerate(node)}
+    return node, {}
+
+
+def _outline_items(items: dict[str, Any], seen: set[int]) -> dict[str, Any]:
     return {name: _outline(item, seen) for name, item in items.items()}
 
 
-def _outline_of_array(array: Any) -> Outline:
-    if checks.is_key(array):
-        return f"{array.dtype}{_outline_of_array(jax.random.key_data(array))}"
+def _outline_array(array: Any) -> Outline:
+    if is_key(array):
+        return f"{array.dtype}{_outline_array(jax.random.key_data(array))}"
     array = np.asarray(array)
     if array.dtype == object:
-        return _limited([_text(item) for item in array.flat])
+        return _limit([_text(item) for item in array.flat])
     if array.size == 1:
         return f"{array.dtype}{list(array.shape)} {array.item()!r}"
     digest = hashlib.sha256(array.tobytes()).hexdigest()
     return f"{array.dtype}{list(array.shape)} of SHA-256 {digest}"
 
 
-def _outline_of_function(function: types.FunctionType, seen: set[int]) -> dict[str, Any]:
-    variables = dict(zip(function.__code__.co_freevars, contents(function), strict=True))
-    found = {"function": _name(function), **_named(variables, seen)}
+def _outline_function(function: types.FunctionType, seen: set[int]) -> dict[str, Any]:
+    variables = dict(zip(function.__code__.co_freevars, closure(function), strict=True))
+    found = {"function": _name(function), **_outline_items(variables, seen)}
     if function.__defaults__ or function.__kwdefaults__:
         found["defaults"] = _outline((function.__defaults__, function.__kwdefaults__), seen)
     if not _is_installed(function):
-        named = {n: function.__globals__.get(n) for n in _names(function.__code__)}
-        found |= _named({n: v for n, v in named.items() if v is not None}, seen)
+        values = {name: function.__globals__.get(name) for name in _names(function.__code__)}
+        found |= _outline_items({n: v for n, v in values.items() if v is not None}, seen)
     return found
 
 
 def _names(code: types.CodeType) -> list[str]:
-    """The names in a function's code, and in those of the functions that it makes."""
+    """Returns the names in a function's code, and in the code of its inner functions."""
     inner = [c for c in code.co_consts if isinstance(c, types.CodeType)]
     return [*code.co_names, *(name for c in inner for name in _names(c))]
 
 
 def _is_installed(function: types.FunctionType) -> bool:
-    """Whether a function comes with Python or an installed package, whose globals are not ours."""
+    """Whether a function comes with Python or an installed package; its globals do not count."""
     root = str(function.__globals__.get("__name__")).partition(".")[0]
     file = getattr(sys.modules.get(root), "__file__", None) or ""
     return root in {"jaxnet", *sys.stdlib_module_names} or (
@@ -142,16 +154,17 @@ def _name(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Of an object that holds nothing, the same in every process."""
-    return str(_limited(re.sub(r" at 0x[0-9a-f]+", "", repr(value))))
+    """Returns the text of an object without its address, so that it is equal in every process."""
+    return str(_limit(re.sub(r" at 0x[0-9a-f]+", "", repr(value))))
 
 
-def _limited(found: Outline) -> Outline:
+def _limit(found: Outline) -> Outline:
+    """Replaces a large outline by its digest."""
     if len(found) <= _MOST_ITEMS:
         return found
     return f"{len(found)} of SHA-256 {hashlib.sha256(json.dumps(found).encode()).hexdigest()}"
 
 
-def _short(found: Outline) -> str:
+def _summarize(found: Outline) -> str:
     name = found.get("function", found.get("type")) if isinstance(found, dict) else found
-    return checks.shortened(name if isinstance(name, str) else repr(found))
+    return shorten(name if isinstance(name, str) else repr(found))

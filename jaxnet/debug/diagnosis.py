@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, trees
 from jaxnet.debug.intermediates import Visit, layers_in, table, visits
 from jaxnet.debug.nonfinite import (
     NonFinite,
@@ -132,7 +132,7 @@ def diagnose(
         raise checks.InvalidValue("expected an optimizer with optimizer_state. Received: None")
     rule = optax.identity() if optimizer is None else optimizer
     check_arguments(network, rule)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     batch = check_step(network, loss, parameters, batch, key)
     kept = rule.init(parameters) if optimizer_state is None else optimizer_state
     state = TrainState(parameters, kept, jnp.zeros((), jnp.int32))
@@ -142,7 +142,7 @@ def diagnose(
         step = step._replace(updates=None)
     places = places_of(network, state, batch, step)
     arguments = state, batch, key
-    units = programs.compile_once(_units, (network,), arguments)(*arguments)
+    units = compilation.compile_once(_units, (network,), arguments)(*arguments)
     layers = tuple(_layer_diagnoses(network, parameters, step, places, units))
     origin = origin_of(plan, state, batch, key, places)
     losses, findings = int(not_finite(step.losses).sum()), tuple(_findings(layers, origin))

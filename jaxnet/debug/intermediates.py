@@ -14,9 +14,8 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, jaxprs_in_params
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, tracing, trees
 from jaxnet.nn.network import Network, check_network, residual
-from jaxnet.training.data import as_array
 
 Shape = jax.ShapeDtypeStruct
 
@@ -88,14 +87,14 @@ def summary(network: Network, inputs: Any = None) -> Summary:
     """
     check_network(network)
     example = _example(network, inputs)
-    parameters = programs.shapes(network.init, jax.random.key(0))
+    parameters = tracing.shapes(network.init, jax.random.key(0))
 
     def applied(parameters: PyTree, inputs: Array) -> list[tuple[PyTree, Array, Array]]:
         seen = visits(network, parameters, inputs)
         return [(visit.parameters, visit.inputs, visit.outputs) for visit in seen]
 
     rows, trained = [], False
-    seen = programs.shapes(applied, parameters, example)
+    seen = tracing.shapes(applied, parameters, example)
     for (name, layer, own), used in zip(layers_in(network, parameters), seen, strict=True):
         if layer.rebuild is residual:
             continue
@@ -133,7 +132,7 @@ def intermediates(
     1 dense(3, 1, identity)/activations (5, 1)
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     values = OrderedDict()  # which keeps its order also when it comes out of jit
     for visit in visits(network, parameters, inputs, key=key):
         prefix = visit.name and f"{visit.name}/"
@@ -217,7 +216,7 @@ def _example(network: Network, inputs: Any) -> Shape:
     if inputs is None:
         return Shape((1, network.in_features), jnp.float32)
     if not isinstance(inputs, Shape):
-        inputs = as_array("inputs", inputs)
+        inputs = arrays.to_array("inputs", inputs)
     if inputs.ndim == 0:
         raise checks.InvalidValue(
             f"expected one example, [features], as inputs. Received: {checks.describe(inputs)}"
@@ -239,12 +238,12 @@ def _flops(
     backward = _products_of(both, parameters, inputs, outputs) - forward
     biases = 0
     if layer.weighted_sums is not None:
-        biases = programs.shapes(layer.weighted_sums, parameters, inputs).size
+        biases = tracing.shapes(layer.weighted_sums, parameters, inputs).size
     return forward + biases, backward + biases
 
 
 def _products_of(function: Callable[..., Any], *arguments: Any) -> int:
-    return _products(programs.trace(function, *arguments).jaxpr.jaxpr)
+    return _products(tracing.trace(function, *arguments).jaxpr.jaxpr)
 
 
 def _products(program: Jaxpr) -> int:

@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, trees
 from jaxnet.debug.intermediates import Visit, layers_in, visits
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
@@ -126,7 +126,7 @@ class Step(NamedTuple):
 def watched_step(plan: Plan, state: TrainState, batch: Data, key: Key[Array, ""] | None) -> Step:
     """Makes a step, and keeps all that is computed."""
     arguments = state, batch, key
-    return programs.compile_once(_watched_step, plan, arguments)(*arguments)
+    return compilation.compile_once(_watched_step, plan, arguments)(*arguments)
 
 
 def _watched_step(
@@ -196,8 +196,8 @@ def places_of(network: Network, state: TrainState, batch: Data, step: Step) -> l
     if step.updates is not None:
         places += by_layer("update", step.updates)
         places += by_layer("new parameters", step.state.parameters)
-        before = checks.named_leaves(state.optimizer_state)
-        after = checks.named_leaves(step.state.optimizer_state)
+        before = trees.named_leaves(state.optimizer_state)
+        after = trees.named_leaves(step.state.optimizer_state)
         for path, values in after.items():
             if has_numbers(values):  # an infinity from the start is on purpose
                 changed = np.where(not_finite(before[path]), 0, values)
@@ -209,7 +209,7 @@ def _by_layer(network: Network, quantity: str, tree: PyTree) -> list[Place]:
     return [
         Place(quantity, name, path, leaf)
         for name, _, part in layers_in(network, tree)
-        for path, leaf in checks.named_leaves(part).items()
+        for path, leaf in trees.named_leaves(part).items()
     ]
 
 
@@ -241,7 +241,7 @@ def origin_of(
     elif place.quantity == "gradient":
         network, loss, _ = plan
         arguments = state, batch, key
-        program = programs.compile_once(_wrong_gradients, (network, loss), arguments)
+        program = compilation.compile_once(_wrong_gradients, (network, loss), arguments)
         own = _by_layer(network, "", program(*arguments))
         same_layer = [p.values for p in own if (p.layer or p.leaf) == (place.layer or place.leaf)]
         rows = np.flatnonzero(np.any(same_layer, axis=0))

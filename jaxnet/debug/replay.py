@@ -13,7 +13,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, Key, PyTree
 
-from jaxnet.core import programs
+from jaxnet.core import compilation
 from jaxnet.debug.nonfinite import NonFinite, find_nonfinite
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
@@ -69,7 +69,7 @@ def first_failure(
     for rows, real in zip(all_rows, all_real, strict=True):
         batch = batches.taken(rows, real)
         arguments = state, batch, batches.noise_key
-        step = programs.compile_once(_step, (network, loss, optimizer), arguments)
+        step = compilation.compile_once(_step, (network, loss, optimizer), arguments)
         following, metrics = step(*arguments)
         if not is_finite((metrics["cost"], following.parameters)):
             origin = find_nonfinite(network, loss, optimizer, state, batch, batches.noise_key)

@@ -23,8 +23,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks
-from jaxnet.core.console import bar_of, note_interrupts, warn
+from jaxnet.core import checks, dtypes
+from jaxnet.core.console import note_interrupts, progress_bar, warn
 from jaxnet.debug.replay import NonFiniteStep, first_failure
 from jaxnet.fitting import trainer
 from jaxnet.fitting.run_directory import CheckpointWarning, Every, RunFolder, Saved
@@ -159,7 +159,7 @@ def fit(
     """
     check_arguments(network, optimizer, state)
     checks.key(key)
-    if not all(map(checks.is_concrete, jax.tree.leaves((key, state)))):
+    if not all(map(dtypes.is_concrete, jax.tree.leaves((key, state)))):
         raise checks.InvalidType(
             "expected key and state with values. Received: traced arrays; use train"
         )
@@ -272,7 +272,7 @@ def _drive(
             raise
 
     with (
-        bar_of(plan.epochs, "epoch", progress, done) as bar,
+        progress_bar(plan.epochs, "epoch", progress, done) as bar,
         note_interrupts("fit", termination=folder is not None) as interrupted,
     ):
         if stopped == "on_epoch" and not asked_to_stop():

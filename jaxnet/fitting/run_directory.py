@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import PyTree
 
 from jaxnet.core import checks
-from jaxnet.core.atomic import opened
+from jaxnet.core.atomic import open_descriptor
 from jaxnet.core.console import tell, warn
 from jaxnet.fitting.run_identity import Identity, differ, environment_changed
 from jaxnet.io.file_format import CorruptFileError
@@ -328,11 +328,11 @@ def _locked(path: Path) -> int:
     """
     exclusive = True
     try:
-        lock = opened(path, os.O_RDWR | os.O_CREAT)
+        lock = open_descriptor(path, os.O_RDWR | os.O_CREAT)
     except OSError as error:
         if error.errno not in (errno.EACCES, errno.EROFS) or not path.is_file():
             raise
-        lock, exclusive = opened(path, os.O_RDONLY), False
+        lock, exclusive = open_descriptor(path, os.O_RDONLY), False
     try:
         if fcntl:
             fcntl.flock(lock, (fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH) | fcntl.LOCK_NB)

@@ -17,7 +17,7 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import compilation, programs, tracing, trees
 from jaxnet.debug.replay import is_finite
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
@@ -84,10 +84,10 @@ def check(
     """
     identity = None
     with contextlib.suppress(Exception):  # the checks below say what is wrong
-        identity = programs.identify(_sample, (plan,), (key, data, validation, state))
+        identity = compilation.identify(_sample, (plan,), (key, data, validation, state))
     targets = [part.targets for part in (data, validation) if part is not None]
     values = tuple(hashlib.blake2b(np.asarray(t).tobytes()).digest() for t in targets)
-    call = identity, programs.settings(), checks.types((data, validation, state)), values
+    call = identity, compilation.settings(), trees.types((data, validation, state)), values
     if identity is None or call not in _passed:
         network, loss, optimizer, _, metrics, *_ = plan
         measures = named_measures(loss, metrics)
@@ -114,7 +114,9 @@ def start(
     arguments = key, data, validation, state
     # With the data as an argument, used or not, the run is where the data is, as it is after an
     # epoch. Otherwise `_advance` would be compiled for each of the two places.
-    program = programs.compile_once(_start, (plan,), arguments, identity=identity, keep_unused=True)
+    program = compilation.compile_once(
+        _start, (plan,), arguments, identity=identity, keep_unused=True
+    )
     return program(*arguments)
 
 
@@ -143,7 +145,7 @@ def compile_advance(
 ) -> Callable[[Run, int], Run]:
     """Makes `advance(run, until)`, which goes on until so many epochs are done or patience ends."""
     arguments = run, 0, data, validation, key
-    program = programs.compile_once(_advance, (plan,), arguments, identity=identity)
+    program = compilation.compile_once(_advance, (plan,), arguments, identity=identity)
     return lambda run, until: program(run, until, data, validation, key)
 
 
@@ -224,17 +226,17 @@ def fingerprints(
     def measure(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
         return function(outputs, _first_batch(plan, data, key)[0].targets)
 
-    begun = programs.trace(functools.partial(_start, plan), key, data, validation, state)
+    begun = tracing.trace(functools.partial(_start, plan), key, data, validation, state)
     run: Run = begun.out_info
-    applied = programs.trace(apply, run.state.parameters, data, key)
+    applied = tracing.trace(apply, run.state.parameters, data, key)
     measured = {
-        name: programs.trace(functools.partial(measure, each), applied.out_info, data, key)
+        name: tracing.trace(functools.partial(measure, each), applied.out_info, data, key)
         for name, each in {"loss": loss, **_labelled(metrics)}.items()
     }
-    step = programs.trace(functools.partial(_sample, plan), key, data, validation, state)
+    step = tracing.trace(functools.partial(_sample, plan), key, data, validation, state)
     traced = {"network": applied, **measured, "initial state": begun, "optimizer": step}
     return {
-        name: programs.fingerprint_of(found.jaxpr.jaxpr, found.jaxpr.consts)
+        name: programs.fingerprint_jaxpr(found.jaxpr.jaxpr, found.jaxpr.consts)
         for name, found in traced.items()
     }
 

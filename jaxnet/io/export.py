@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, finite, tracing, trees
+from jaxnet.core.arrays import to_array
 from jaxnet.core.atomic import atomic_write
 from jaxnet.nn.network import Network, check_network
-from jaxnet.training.data import as_array
 
 
 @checks.door
@@ -60,7 +60,7 @@ def export(
     Array([[2., 3.]], dtype=float32)
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     checks.path("path", path)
     inputs = _make_inputs(network, example)
     _check_parameters(network, parameters, inputs)
@@ -70,7 +70,7 @@ def export(
     def outputs(inputs: jax.Array) -> Any:
         return network.apply(jax.tree.map(jnp.asarray, values), inputs)
 
-    with programs.trace_anew():
+    with tracing.trace_anew():
         program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
     with atomic_write(path) as file:
         file.write(program.serialize())
@@ -86,7 +86,7 @@ def _make_inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
     if example is None:
         example = jax.ShapeDtypeStruct((network.in_features,), jnp.float32)
     elif not isinstance(example, jax.ShapeDtypeStruct):
-        example = as_array("the example", example)
+        example = to_array("the example", example)
     (batch,) = jax.export.symbolic_shape("batch")
     return jax.ShapeDtypeStruct((batch, *example.shape), example.dtype)
 
@@ -94,18 +94,16 @@ def _make_inputs(network: Network, example: Any) -> jax.ShapeDtypeStruct:
 def _check_parameters(network: Network, parameters: PyTree, inputs: jax.ShapeDtypeStruct) -> None:
     """Traces the network. If that fails, the parameters are compared with the network's own."""
     try:
-        programs.shapes(network.apply, parameters, inputs)
+        tracing.shapes(network.apply, parameters, inputs)
     except Exception as error:
-        own = programs.shapes(network.init, jax.random.key(0))
-        checks.same_tree("parameters", parameters, "the network's", own)
+        own = tracing.shapes(network.init, jax.random.key(0))
+        trees.same_tree("parameters", parameters, "the network's", own)
         raise checks.InvalidValue(str(error)) from error
 
 
 def _check_finite(parameters: PyTree) -> None:
-    for name, values in checks.named_leaves(parameters).items():
-        wrong = ~np.isfinite(values)
-        if wrong.any():
-            index = tuple(int(i) for i in np.argwhere(wrong)[0])
+    for name, values in trees.named_leaves(parameters).items():
+        if (index := finite.first_nonfinite(values)) is not None:
             raise checks.InvalidValue(
                 f"expected finite parameters. "
                 f"Received: {np.asarray(values)[index]} in {name!r} at index {index}"

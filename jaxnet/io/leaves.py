@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.core import checks
+from jaxnet.core.dtypes import is_concrete, is_key
 
 DTYPES = {
     name: np.dtype(dtype)
@@ -45,7 +46,7 @@ def leaf_kind(leaf: Any) -> str | None:
     ('numpy', 'float', None)
     """
     if isinstance(leaf, (jax.Array, jax.ShapeDtypeStruct)):
-        return "key" if checks.is_key(leaf) else "jax"
+        return "key" if is_key(leaf) else "jax"
     if type(leaf) in (np.ndarray, np.memmap):
         return "numpy"
     if isinstance(leaf, np.generic):
@@ -56,8 +57,8 @@ def leaf_kind(leaf: Any) -> str | None:
 def to_numpy(name: str, leaf: Any) -> np.ndarray:
     """Converts a leaf to a C-contiguous NumPy array; a key to its data, which are integers."""
     kind = leaf_kind(leaf)
-    hint = checks.advice(leaf)
-    if kind is None or not checks.is_concrete(leaf) or hint:
+    hint = checks.hint(leaf)
+    if kind is None or not is_concrete(leaf) or hint:
         raise checks.InvalidType(
             "expected arrays with values, keys or numbers. "
             f"Received: {checks.describe(leaf)} at {name!r}{hint}"

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.core import checks
+from jaxnet.core import checks, trees
+from jaxnet.core.arrays import as_array
 from jaxnet.nn.network import DenseParameters, LayerNormParameters
 
 
@@ -46,7 +47,7 @@ def to_pytorch(parameters: PyTree, *, names: Sequence[str] | None = None) -> dic
     {'head.weight': array([[1., 1., 1.], [1., 1., 1.]], dtype=float32),
      'head.bias': array([0., 0.], dtype=float32)}
     """
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     entries = _name_leaves(parameters, names)
     return {name: np.array(np.asarray(leaf).T, order="C") for name, leaf in entries.items()}
 
@@ -97,7 +98,7 @@ def from_pytorch(
         form = f"{jnp.result_type(leaf)}{list(jnp.shape(leaf))[::-1]}"
         received = checks.describe(state_dict[name]).removeprefix("torch.")
         if received != form:
-            hint = checks.advice(state_dict[name])
+            hint = checks.hint(state_dict[name])
             raise checks.InvalidValue(f"expected {name!r} of {form}. Received: {received}{hint}")
     leaves = [
         jnp.array(_tensor_to_numpy(name, state_dict[name]).T, jnp.result_type(leaf))
@@ -139,4 +140,4 @@ def _tensor_to_numpy(name: str, value: Any) -> np.ndarray:
     if hasattr(value, "detach"):
         value = value.detach().cpu()
         return (value.float() if str(value.dtype) == "torch.bfloat16" else value).numpy()
-    return np.asarray(checks.as_array(repr(name), value))
+    return np.asarray(as_array(repr(name), value))

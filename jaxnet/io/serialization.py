@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.core import checks
+from jaxnet.core import checks, trees
 from jaxnet.io import file_format
 from jaxnet.io.file_format import Contents, PathLike
 from jaxnet.io.leaves import from_numpy, to_numpy
@@ -53,7 +53,7 @@ def save(path: PathLike, tree: PyTree, *, metadata: Mapping[str, Any] | None = N
         raise checks.InvalidType(
             f"expected metadata as names and values. Received: {checks.describe(metadata)}"
         )
-    leaves = checks.named_leaves(tree)
+    leaves = trees.named_leaves(tree)
     arrays = {name: to_numpy(name, leaf) for name, leaf in leaves.items()}
     spec = make_spec(tree)
     if len(leaf_specs(spec)) < len(jax.tree.leaves(tree)) or "__metadata__" in leaves:
@@ -129,7 +129,7 @@ def load(path: PathLike, like: PyTree = None) -> PyTree:
     specs = leaf_specs(spec)
     leaves = [
         from_numpy(name, arrays[name], specs[name], leaf)
-        for name, leaf in checks.named_leaves(like).items()
+        for name, leaf in trees.named_leaves(like).items()
     ]
     return jax.tree.unflatten(jax.tree.structure(like), leaves)
 

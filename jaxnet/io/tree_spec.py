@@ -12,6 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
+from jaxnet.core import trees
 from jaxnet.io.leaves import ARRAYS, NUMBERS, leaf_kind
 
 TreeSpec = Any
@@ -87,35 +88,37 @@ def count_leaves(spec: TreeSpec) -> int:
     return sum(map(count_leaves, spec[1].values()))
 
 
-def first_difference(
-    received: TreeSpec, expected: TreeSpec, path: tuple[str, ...] = ()
-) -> str | None:
+def first_difference(received: TreeSpec, expected: TreeSpec) -> str | None:
     """Describes the first difference between the tree in a file and the tree that is expected."""
-    where = f"at {'/'.join(path)!r}" if path else "at the root"
-    if not (isinstance(received, list) and isinstance(expected, list)):
-        if _comparable(received) == _comparable(expected):
-            return None
-        return f"{where} the file has {_describe(received)} instead of {_describe(expected)}"
-    (received_type, children), (expected_type, expected_children) = received, expected
-    for name in [*expected_children, *children]:
-        at = "/".join((*path, name))
-        if name not in children:
-            return f"{at!r} is missing from the file, which has {', '.join(children)}"
-        if name not in expected_children:
-            return f"{at!r} of the file is not expected"
-        difference = first_difference(children[name], expected_children[name], (*path, name))
-        if difference:
-            return difference
-    if received_type != expected_type:
-        return f"{where} the file has a {received_type} instead of a {expected_type}"
-    return None
+    difference = trees.first_difference(received, expected, _split)
+    difference = difference or trees.first_difference(received, expected, _split_typed)
+    if difference is None:
+        return None
+    path, node, expected_node = difference
+    at = "/".join(path)
+    if node is trees.MISSING:
+        return f"{at!r} is missing from the file"
+    if expected_node is trees.MISSING:
+        return f"{at!r} of the file is not expected"
+    where = f"at {at!r}" if path else "at the root"
+    return f"{where} the file has {_describe(node)} instead of {_describe(expected_node)}"
 
 
-def _comparable(spec: TreeSpec) -> Any:
-    if not isinstance(spec, dict):
-        return spec
+def _split(spec: TreeSpec) -> tuple[Any, dict[str, TreeSpec]]:
+    """Returns what is compared of a node itself, and its children.
+
+    Types of containers are compared last: the name of a missing field says more.
+    """
+    if isinstance(spec, list):
+        return "container", spec[1]
+    if spec is None:
+        return None, {}
     kind = "array" if spec["kind"] in ARRAYS else spec["kind"]
-    return kind, spec["dtype"], spec["shape"]
+    return (kind, spec["dtype"], spec["shape"]), {}
+
+
+def _split_typed(spec: TreeSpec) -> tuple[Any, dict[str, TreeSpec]]:
+    return (spec[0], spec[1]) if isinstance(spec, list) else _split(spec)
 
 
 def _describe(spec: TreeSpec) -> str:

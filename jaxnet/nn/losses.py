@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Integer, Num
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks, dtypes
 from jaxnet.nn import activations
 from jaxnet.nn.precision import (
     exponent_bits,
@@ -67,11 +67,11 @@ def weighted_mean(
     >>> float(weighted_mean(jnp.array([1.0, 2.0, 6.0]), jnp.array([1.0, 1.0, 0.0])))
     1.5
     """
-    values = checks.floating("values", values)
+    values = arrays.floating("values", values)
     if weights is not None:
-        weights = checks.numbers("weights", weights)
-        checks.same_shape("weights", weights, "values", values)
-        checks.within("weights", weights, 0)
+        weights = arrays.numbers("weights", weights)
+        arrays.same_shape("weights", weights, "values", values)
+        arrays.within("weights", weights, 0)
         weights = relative_weights(jnp.asarray(weights).astype(widened(values).dtype))
         values = _counted(values, weights)
     largest_value = jax.lax.stop_gradient(jnp.max(jnp.abs(values), initial=0))
@@ -131,7 +131,7 @@ def squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]:
     >>> squared_error(jnp.array([[0.12, 0.88, 0.0001]]), jnp.array([[1.0, 0.0, 0.0]]))
     Array([1.5488], dtype=float32)
     """
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     return _sum_outputs(_squares(outputs, targets), outputs.dtype)
 
 
@@ -144,7 +144,7 @@ def mean_squared_error(outputs: Outputs, targets: Targets) -> Float[Array, " bat
     >>> mean_squared_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([2.], dtype=float32)
     """
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     return _mean_outputs(_squares(outputs, targets), outputs.dtype)
 
 
@@ -155,7 +155,7 @@ def absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " batch"]
     >>> absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([2.], dtype=float32)
     """
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     return _sum_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
@@ -166,7 +166,7 @@ def mean_absolute_error(outputs: Outputs, targets: Targets) -> Float[Array, " ba
     >>> mean_absolute_error(jnp.array([[1.0, 3.0]]), jnp.array([[1.0, 1.0]]))
     Array([1.], dtype=float32)
     """
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     return _mean_outputs(_absolute(_errors(outputs, targets)), outputs.dtype)
 
 
@@ -184,7 +184,7 @@ def huber(
     Array([0.125, 2.5  ], dtype=float32)
     """
     delta = checks.number("delta", delta, 0)
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     size = jnp.abs(_errors(outputs, targets))
     small = size <= delta
     quadratic = jnp.square(jnp.where(small, size, 0)) / 2
@@ -214,7 +214,7 @@ def cross_entropy(
     >>> cross_entropy(jnp.array([[0.12, 0.88, 0.0]]), jnp.array([0]))
     Array([2.1203], dtype=float32)
     """
-    probabilities = checks.floating("probabilities", probabilities)
+    probabilities = arrays.floating("probabilities", probabilities)
     expected = _class_targets(probabilities, targets, label_smoothing, class_weights)
     dtype, probabilities = probabilities.dtype, widened(probabilities)
     terms = _times_log(expected.astype(probabilities.dtype), probabilities, dtype)
@@ -255,7 +255,7 @@ def softmax_cross_entropy(
     >>> print(f"{softmax_cross_entropy(jnp.array([[40.0, 0.0]]), jnp.array([0]))[0]:.4g}")
     4.248e-18
     """
-    logits = checks.floating("logits", logits)
+    logits = arrays.floating("logits", logits)
     expected = _class_targets(logits, targets, label_smoothing, class_weights)
     dtype, logits = logits.dtype, _widened_logits(logits)
     if expected.dtype == bool:
@@ -331,9 +331,9 @@ def _margins(
 
 def _yes_or_no(outputs: Outputs, targets: Targets) -> tuple[Array, Array]:
     """Outputs and targets, which must be from 0 to 1 where they are known."""
-    targets = checks.numbers("targets", targets)
-    checks.within("targets", targets, 0, 1)
-    return checks.pair(outputs, targets)
+    targets = arrays.numbers("targets", targets)
+    arrays.within("targets", targets, 0, 1)
+    return arrays.pair(outputs, targets)
 
 
 def _times_log(targets: Array, probabilities: Array, dtype: Any) -> Array:
@@ -417,19 +417,19 @@ def _class_targets(
         ) from None
     classes, dtype = outputs.shape[-1], widened(outputs).dtype
     if class_weights is not None:
-        class_weights = checks.numbers("class_weights", class_weights)
+        class_weights = arrays.numbers("class_weights", class_weights)
         if class_weights.shape != (classes,):
             raise checks.InvalidValue(
                 f"expected class_weights of shape [{classes}]. "
                 f"Received: {list(class_weights.shape)}"
             )
-        checks.within("class_weights", class_weights, 0)
+        arrays.within("class_weights", class_weights, 0)
     expected = labels_or_distributions(targets, outputs)
     if jnp.issubdtype(expected.dtype, jnp.integer):
         expected = one_hot_mask(expected, classes)
     else:
         expected = widened(expected)
-    if not checks.is_concrete(smoothing) or smoothing != 0:
+    if not dtypes.is_concrete(smoothing) or smoothing != 0:
         if isinstance(smoothing, jax.Array):
             smoothing = smoothing.astype(dtype)
         expected = (1 - smoothing) * expected.astype(dtype) + smoothing / classes
@@ -446,9 +446,9 @@ def labels_or_distributions(
 
     Floating-point numbers, one for each row of the outputs, are labels of the wrong type.
     """
-    array = checks.as_array("targets", targets)
-    meant = checks.is_integer(array) or array.shape == outputs.shape[:-1]
-    if meant or not checks.is_real(array):
-        return checks.labels(targets, outputs)
+    array = arrays.as_array("targets", targets)
+    meant = dtypes.is_integer(array) or array.shape == outputs.shape[:-1]
+    if meant or not dtypes.is_real(array):
+        return arrays.labels(targets, outputs)
     name = "targets, if they are no integer labels,"
-    return checks.like(name, targets, "outputs", outputs)
+    return arrays.like(name, targets, "outputs", outputs)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks, dtypes
 from jaxnet.nn.losses import labels_or_distributions, one_hot_mask
 from jaxnet.nn.precision import narrowed, widened
 
@@ -85,7 +85,7 @@ def binary_accuracy(
     Array([1., 0.], dtype=float32)
     """
     threshold = checks.number("threshold", threshold)
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     known = ~jnp.isnan(outputs) & ~jnp.isnan(targets)
     right = ((outputs > threshold) == (targets > 0.5)) & known
     return jnp.mean(right, tuple(range(1, outputs.ndim)), dtype=outputs.dtype)
@@ -109,7 +109,7 @@ def confusion_matrix(
            [1, 1]], dtype=int32)
     """
     outputs = _of_classes(outputs)
-    if checks.is_concrete(outputs) and (unknown := np.isnan(np.asarray(outputs)).any(-1)).any():
+    if dtypes.is_concrete(outputs) and (unknown := np.isnan(np.asarray(outputs)).any(-1)).any():
         raise checks.InvalidValue(
             "expected outputs without NaN, in which none is the largest. "
             f"Received: nan in row {int(np.argmax(unknown))}"
@@ -150,7 +150,7 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
     Array([0. , 0.5], dtype=float32)
     """
     received = confusion
-    confusion = checks.numbers("confusion", received)
+    confusion = arrays.numbers("confusion", received)
     if not jnp.issubdtype(confusion.dtype, jnp.integer):
         raise checks.InvalidType(
             "expected a confusion matrix of integers, how many examples there are. "
@@ -160,7 +160,7 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
         raise checks.InvalidValue(
             f"expected a square confusion matrix. Received: {checks.describe(confusion)}"
         )
-    checks.within("confusion", confusion, 0)
+    arrays.within("confusion", confusion, 0)
     confusion = jnp.asarray(confusion)
     hits = jnp.diagonal(confusion)
     taken, actual = jnp.sum(confusion, 0), jnp.sum(confusion, 1)
@@ -184,7 +184,7 @@ def r_squared(
     >>> r_squared(jnp.array([1.0, 2.0, 2.0]), jnp.array([1.0, 2.0, 3.0]))
     Array(0.5, dtype=float32)
     """
-    outputs, targets = checks.pair(outputs, targets)
+    outputs, targets = arrays.pair(outputs, targets)
     dtype, outputs, targets = outputs.dtype, widened(outputs), widened(targets)
     residual = jnp.sum(jnp.square(targets - outputs), 0)
     mean = jnp.broadcast_to(jnp.mean(targets, 0, keepdims=True), targets.shape)
@@ -207,7 +207,7 @@ def _share(part: Int[Array, " classes"], whole: Int[Array, " classes"]) -> Float
 
 
 def _of_classes(outputs: Array) -> Float[Array, "*batch classes"]:
-    outputs = checks.floating("outputs", outputs)
+    outputs = arrays.floating("outputs", outputs)
     if outputs.ndim == 0:
         raise checks.InvalidValue("expected outputs with a class axis. Received: a scalar")
     return outputs

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks, trees
 from jaxnet.nn import activations
 
 Activation = Callable[[Float[Array, "..."]], Float[Array, "..."]]
@@ -175,7 +175,7 @@ def dropout(rate: float) -> Network:
         parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
     ) -> Float[Array, "..."]:
         del parameters
-        x = checks.floating("inputs", x)
+        x = arrays.floating("inputs", x)
         if key is None:
             return x
         checks.key(key)
@@ -456,17 +456,17 @@ def _arrays(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Arr
     received = [getattr(p, "shape", None) for p in parameters] if several else None
     if received != list(shapes.values()):
         expected = " and ".join(f"{part} {list(shape)}" for part, shape in shapes.items())
-        checks.arrays("parameters", parameters)
+        trees.arrays("parameters", parameters)
         raise checks.InvalidValue(
             f"expected parameters {expected}. "
-            f"Received: {checks.shortened(checks.outline(parameters))}"
+            f"Received: {checks.shorten(trees.describe(parameters))}"
         )
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     return tuple(parameters)
 
 
 def _check_inputs(x: Array, features: int, dtype: DTypeLike) -> None:
-    hint = checks.advice(x)
+    hint = checks.hint(x)
     if not hasattr(x, "dtype") or hint:
         raise checks.InvalidType(
             f"expected inputs as an array. Received: {checks.describe(x)}{hint}"

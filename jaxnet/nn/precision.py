@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks
 
 
 def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
@@ -21,7 +21,7 @@ def at_least_float32(function: Callable[..., Array]) -> Callable[..., Array]:
 
     @functools.wraps(function)
     def wrapper(x: ArrayLike, *args: Any, **kwargs: Any) -> Array:
-        x = checks.floating("x", x)
+        x = arrays.floating("x", x)
         return narrowed(function(widened(x), *args, **kwargs), x.dtype)
 
     return checks.door(wrapper)

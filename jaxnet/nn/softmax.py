@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks
 from jaxnet.nn.precision import at_least_float32
 
 
@@ -107,7 +107,7 @@ def _masked(x: ArrayLike, axis: int, where: ArrayLike | None) -> tuple[Array, in
     axis = checks.integer("axis", axis, -x.ndim, x.ndim - 1)
     if where is None:
         return x, axis
-    mask = checks.numbers("where", where)
+    mask = arrays.numbers("where", where)
     if mask.dtype != bool:
         raise checks.InvalidType(f"expected a boolean mask for where. Received: {mask.dtype}")
     sizes = zip(reversed(mask.shape), reversed(x.shape), strict=False)

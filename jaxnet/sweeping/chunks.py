@@ -19,7 +19,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Int, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, dtypes, programs, tracing, trees
 
 Run = Callable[..., PyTree]
 Values = dict[str, Array]
@@ -100,15 +100,15 @@ class _One:
             at = places * len(grid.names) if grid.zipped else places
             hyperparameters = [value[i] for value, i in zip(values, at, strict=True)]
             results = run(**dict(zip(grid.names, hyperparameters, strict=True)))
-            checks.arrays("the results of run", results)
+            trees.arrays("the results of run", results)
             return results, _is_finite(results)
 
-        traced = programs.trace(chosen, *grid.arguments())
+        traced = tracing.trace(chosen, *grid.arguments())
         self._program = traced.jaxpr.jaxpr
         self._structure = jax.tree.structure(traced.out_info)
         self.grid = grid
         self.constants = traced.jaxpr.consts
-        self.identity = programs.fingerprint_of(self._program, ()), grid, self._structure
+        self.identity = programs.fingerprint_jaxpr(self._program, ()), grid, self._structure
         self.bytes = _largest_result(self._program)
 
     def call(self, constants: list[Any], values: tuple[Array, ...], member: Array) -> Any:
@@ -139,14 +139,14 @@ def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
     numbers = {
         name: np.full(kind.shape, _NUMBERS.get(kind.dtype.kind, 0.5), kind.dtype)[()]
         for name, kind in kinds.items()
-        if not checks.is_key(kind)
+        if not dtypes.is_key(kind)
     }
 
     def fails(*traced: str) -> bool:
         fixed = {name: number for name, number in numbers.items() if name not in traced}
         others = {name: kind for name, kind in kinds.items() if name not in fixed}
         try:
-            programs.shapes(lambda others: run(**fixed, **others), others)
+            tracing.shapes(lambda others: run(**fixed, **others), others)
         except Exception:
             return True
         return False
@@ -204,8 +204,8 @@ def _compiled(
     """
     mesh = Mesh(np.array(devices), ("members",))
     constants = jax.device_put(one.constants, NamedSharding(mesh, PartitionSpec()))
-    key = one.identity, devices, size, programs.settings()
-    compiled = programs.reuse(key, lambda: _compile(one, mesh, size, constants))
+    key = one.identity, devices, size, compilation.settings()
+    compiled = compilation.reuse(key, lambda: _compile(one, mesh, size, constants))
     memory: Any = compiled.memory_analysis()
     taken = memory.temp_size_in_bytes + memory.output_size_in_bytes
     return functools.partial(compiled, constants), taken
@@ -231,7 +231,7 @@ def _compile(one: _One, mesh: Mesh, size: int, constants: list[Any]) -> jax.stag
 
 def _is_finite(results: PyTree) -> Bool[Array, ""]:
     leaves = [
-        leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not checks.is_key(leaf)
+        leaf for leaf in map(jnp.asarray, jax.tree.leaves(results)) if not dtypes.is_key(leaf)
     ]
     floats = [leaf for leaf in leaves if jnp.issubdtype(leaf.dtype, jnp.inexact)]
     return functools.reduce(

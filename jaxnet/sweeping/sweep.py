@@ -17,8 +17,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, PyTree
 
-from jaxnet.core import checks
-from jaxnet.core.console import bar_of, note_interrupts
+from jaxnet.core import arrays, checks, dtypes, trees
+from jaxnet.core.console import note_interrupts, progress_bar
 from jaxnet.sweeping.chunks import Chunk, Values, chunk_of
 
 
@@ -80,8 +80,8 @@ class Sweep(NamedTuple):
             ValueError: scores of another shape, or no run that is finite.
         """
         checks.boolean("largest", largest)
-        given = checks.as_array("scores", scores)
-        if not checks.is_real(given):
+        given = arrays.as_array("scores", scores)
+        if not dtypes.is_real(given):
             raise checks.InvalidType(
                 f"expected numbers for scores. Received: {checks.describe(scores)}"
             )
@@ -112,11 +112,11 @@ class Sweep(NamedTuple):
         hyperparameters = {
             name: np.asarray(values)[places[0 if self.zipped else axis]]
             for axis, (name, values) in enumerate(self.grid.items())
-            if values.ndim == 1 and not checks.is_key(values)
+            if values.ndim == 1 and not dtypes.is_key(values)
         }
         results = {
             path or "result": np.asarray(leaf).reshape(size)
-            for path, leaf in checks.named_leaves(self.results).items()
+            for path, leaf in trees.named_leaves(self.results).items()
             if leaf.shape == shape
         }
         left = _with_unique_names("grid", hyperparameters, flags)
@@ -243,30 +243,30 @@ def _values(run: Callable[..., Any], grid: Mapping[str, Any]) -> Values:
 
 def _array(name: str, value: Any) -> Array:
     try:
-        array = checks.as_array(name, value)
+        array = arrays.as_array(name, value)
     except (TypeError, ValueError):  # such as a list of keys
         array = np.empty(0)
-    fits = checks.is_real(array) or checks.is_key(array)
+    fits = dtypes.is_real(array) or dtypes.is_key(array)
     if not fits or array.ndim == 0 or len(array) == 0:
         raise checks.InvalidValue(
             f"expected at least one number or key for {name!r}. "
-            f"Received: {checks.describe(value)}{checks.advice(value)}"
+            f"Received: {checks.describe(value)}{checks.hint(value)}"
         )
-    if checks.is_key(array):
+    if dtypes.is_key(array):
         return jnp.asarray(array)
     with np.errstate(over="ignore"):  # what overflows is found not to be finite
-        converted = checks.placed(array)
-    checks.within(f"values for {name!r}", converted)
+        converted = arrays.to_device(array)
+    arrays.within(f"values for {name!r}", converted)
     if jnp.issubdtype(array.dtype, jnp.integer):
         limits = np.iinfo(converted.dtype)
-        checks.within(f"values for {name!r}", array, limits.min, limits.max)
+        arrays.within(f"values for {name!r}", array, limits.min, limits.max)
     return converted
 
 
 def _plain(tree: PyTree) -> PyTree:
     """Keys as their bits, which NumPy can hold."""
     return jax.tree.map(
-        lambda leaf: jax.random.key_data(leaf) if checks.is_key(leaf) else leaf, tree
+        lambda leaf: jax.random.key_data(leaf) if dtypes.is_key(leaf) else leaf, tree
     )
 
 
@@ -276,7 +276,7 @@ def _made(chunk: Chunk, members: int, progress: bool) -> tuple[PyTree, np.ndarra
     results: PyTree = None
     starts = iter(range(0, members, chunk.size))
     with (
-        bar_of(members, "run", progress) as bar,
+        progress_bar(members, "run", progress) as bar,
         note_interrupts("sweep") as interrupted,
         ThreadPoolExecutor(chunk.workers) as pool,
     ):

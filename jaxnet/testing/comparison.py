@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import Float, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, tracing, trees
 from jaxnet.testing import hints
 from jaxnet.testing.lockstep import (
     AGREEMENT,
@@ -212,23 +212,23 @@ def _check_problems(problems: Sequence[Any]) -> list[PyTree]:
 
 def _check_problem(problem: Problem) -> PyTree:
     """The start in float32."""
-    checks.floats("parameters", problem.parameters)
-    leaves = checks.named_leaves(problem.parameters)
+    trees.floats("parameters", problem.parameters)
+    leaves = trees.named_leaves(problem.parameters)
     if not leaves:
         raise checks.InvalidValue("expected parameters. Received: an empty tree")
     for path, leaf in leaves.items():
-        checks.within(f"parameters at {path!r}" if path else "parameters", leaf)
+        arrays.within(f"parameters at {path!r}" if path else "parameters", leaf)
     checks.function("gradients", problem.gradients)
     parameters, gradients = cast(problem, "float32")
-    received = programs.shapes(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
-    checks.same_tree("gradients", received, "the parameters", parameters)
+    received = tracing.shapes(gradients, parameters, jax.ShapeDtypeStruct((), jnp.int32))
+    trees.same_tree("gradients", received, "the parameters", parameters)
     return parameters
 
 
 def _check_update(role: str, optimizer: optax.GradientTransformation, parameters: PyTree) -> None:
     try:
-        state = programs.shapes(optimizer.init, parameters)
-        updates, after = programs.shapes(optimizer.update, parameters, state, parameters)
+        state = tracing.shapes(optimizer.init, parameters)
+        updates, after = tracing.shapes(optimizer.update, parameters, state, parameters)
     except Exception as error:
         raise checks.InvalidValue(
             f"expected a {role} whose init(parameters) and update(gradients, "
@@ -240,7 +240,7 @@ def _check_update(role: str, optimizer: optax.GradientTransformation, parameters
             f"expected updates of the {role} with the parameters' structure "
             f"and shapes, {shapes[1]}. Received: {shapes[0]}"
         )
-    checks.same_tree(f"states of the {role} after a step", after, "the one before", state)
+    trees.same_tree(f"states of the {role} after a step", after, "the one before", state)
 
 
 def _conclusion(found: list[tuple[ProblemComparison, list[Lockstep]]]) -> Comparison:

@@ -24,7 +24,7 @@ from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
 
 AGREEMENT = 2.0**14.5
@@ -59,7 +59,7 @@ def _run(
 ) -> _Trajectory:
     """A run on the gradients it meets."""
     arguments = start, gradients.args, gradients.keywords, steps
-    return programs.compile_once(_make_run, (optimizer, gradients.func), arguments)(*arguments)
+    return compilation.compile_once(_make_run, (optimizer, gradients.func), arguments)(*arguments)
 
 
 def _make_run(
@@ -87,7 +87,7 @@ def _replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
 
     Both optimizers are replayed by this same program, so that equal rules give equal bits.
     """
-    return programs.compile_once(_make_replay, (optimizer,), (trajectory,))(trajectory)
+    return compilation.compile_once(_make_replay, (optimizer,), (trajectory,))(trajectory)
 
 
 def _make_replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
@@ -118,9 +118,9 @@ def _counting_widely(
 
     wide = optax.GradientTransformation(init, update)
     try:
-        state = programs.shapes(init, parameters)
-        _, after = programs.shapes(update, parameters, state, parameters)
-        checks.same_tree("state", after, "the one before", state)
+        state = tracing.shapes(init, parameters)
+        _, after = tracing.shapes(update, parameters, state, parameters)
+        trees.same_tree("state", after, "the one before", state)
     except (TypeError, ValueError):  # it insists on int32
         return optimizer
     return wide
@@ -221,7 +221,7 @@ def _precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
 
 def _floats(tree: PyTree) -> Leaves:
     """The floating-point leaves by their paths."""
-    leaves = checks.named_leaves(tree)
+    leaves = trees.named_leaves(tree)
     floats = {p: a for p, a in leaves.items() if jnp.issubdtype(a.dtype, jnp.floating)}
     return {path: np.asarray(leaf) for path, leaf in floats.items()}
 

@@ -15,7 +15,7 @@ import numpy as np
 import optax
 from jaxtyping import PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.testing.lockstep import AGREEMENT, units_apart
 
 Function: TypeAlias = Callable[..., Any]
@@ -36,7 +36,7 @@ def untraced(subject: Subject) -> contextlib.AbstractContextManager[None]:
         step = jax.jit(lambda p: subject.update(p, subject.init(p), p)).trace(_tree(0))
     except Exception:  # which is seen again where it counts
         return contextlib.nullcontext()
-    return programs.trace_anew() if programs.may_be_stale(step) else contextlib.nullcontext()
+    return tracing.trace_anew() if tracing.may_be_stale(step) else contextlib.nullcontext()
 
 
 class Failed(Exception):
@@ -62,7 +62,7 @@ def keeps_type(subject: Subject) -> str:
     if structures[0] != structures[1]:
         raise Failed(f"{structures[0]} becomes {structures[1]}")
     news = jax.tree.leaves(after)
-    for (path, old), new in zip(checks.named_leaves(before).items(), news, strict=True):
+    for (path, old), new in zip(trees.named_leaves(before).items(), news, strict=True):
         words = [_type(leaf) for leaf in (old, new)]
         if words[0] != words[1]:
             raise Failed(f"{path!r} is {words[0]} at first and {words[1]} after a step")
@@ -260,7 +260,7 @@ def follows_sharding(subject: Subject) -> str:
     state = subject.init(parameters)
     updates, after = jax.jit(subject.update)(gradients, state, parameters)
     for when, tree in (("init", state), ("a step", (updates, after))):
-        for path, leaf in checks.named_leaves(tree).items():
+        for path, leaf in trees.named_leaves(tree).items():
             like = jnp.shape(leaf) == parameters.shape
             if like and not leaf.sharding.is_equivalent_to(rows, leaf.ndim):
                 raise Failed(f"after {when}, {path!r} is not sharded as its parameter is")
@@ -272,7 +272,7 @@ def storable(subject: Subject) -> str:
     state = _after_steps(subject, 2)
 
     def stored(leaf: Any) -> Any:
-        if checks.is_key(leaf):
+        if dtypes.is_key(leaf):
             return jax.random.wrap_key_data(stored(jax.random.key_data(leaf)))
         array = np.asarray(leaf)
         return jnp.asarray(np.frombuffer(array.tobytes(), array.dtype).reshape(array.shape))
@@ -289,7 +289,7 @@ def counts_far(subject: Subject) -> str:
     """A count of steps is an integer and does not overflow."""
     state = _after_steps(subject, _COUNTED)
     leaves, structure = jax.tree.flatten(state)
-    paths = list(checks.named_leaves(state))
+    paths = list(trees.named_leaves(state))
     counts = [i for i, leaf in enumerate(leaves) if _is_number(leaf) and leaf == _COUNTED]
     for i in counts:
         dtype = jnp.result_type(leaves[i])
@@ -356,7 +356,7 @@ class _Pair(NamedTuple):
     second: Any
 
 
-_check_tree = checks.door(checks.same_tree, "update")
+_check_tree = checks.door(trees.same_tree, "update")
 
 
 def first_line(error: Exception) -> str:
@@ -400,7 +400,7 @@ def _numbers(tree: PyTree) -> list[np.ndarray]:
     """The leaves as NumPy arrays that nothing else holds; of keys their bits."""
 
     def numbers(leaf: Any) -> np.ndarray:
-        return np.array(jax.random.key_data(leaf) if checks.is_key(leaf) else leaf)
+        return np.array(jax.random.key_data(leaf) if dtypes.is_key(leaf) else leaf)
 
     return [numbers(leaf) for leaf in jax.tree.leaves(tree)]
 
@@ -408,7 +408,7 @@ def _numbers(tree: PyTree) -> list[np.ndarray]:
 def _buffers(tree: PyTree) -> list[int]:
     """Where the arrays of a tree lie in memory."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    plain = [jax.random.key_data(leaf) if checks.is_key(leaf) else leaf for leaf in leaves]
+    plain = [jax.random.key_data(leaf) if dtypes.is_key(leaf) else leaf for leaf in leaves]
     return [array.unsafe_buffer_pointer() for array in plain]
 
 

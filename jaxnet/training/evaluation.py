@@ -13,12 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet.core import checks, programs
+from jaxnet.core import arrays, checks, compilation, dtypes, tracing, trees
 from jaxnet.nn.losses import Loss, plain_mean, relative_weights
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
 from jaxnet.nn.precision import widened
-from jaxnet.training.data import Data, DataLike, as_array, check_data
+from jaxnet.training.data import Data, DataLike, check_data
 
 EXAMPLES_AT_A_TIME = 1024
 """A loss or a metric: `measure(outputs, targets) -> [batch]`."""
@@ -46,14 +46,14 @@ def evaluate(
     {'accuracy': Array(1., dtype=float32)}
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     given, data = data, check_data("data", data)
     batch_size = checks.integer("batch_size", batch_size, 1)
     check_names("measures", measures)
     check_measures("data", network, measures, data, parameters, given)
     data = with_relative_weights(data)
     static = network, dict(measures), batch_size
-    return programs.compile_once(means_over, static, (parameters, data))(parameters, data)
+    return compilation.compile_once(means_over, static, (parameters, data))(parameters, data)
 
 
 def means_over(
@@ -100,14 +100,14 @@ def predict(
     Array([[2., 3.]], dtype=float32)
     """
     check_network(network)
-    checks.arrays("parameters", parameters)
+    trees.arrays("parameters", parameters)
     batch_size = checks.integer("batch_size", batch_size, 1)
-    inputs = as_array("inputs", inputs)
+    inputs = arrays.to_array("inputs", inputs)
     if inputs.ndim < 2:
         raise checks.InvalidValue(
             f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
-    program = programs.compile_once(_predict, (network, batch_size), (parameters, inputs))
+    program = compilation.compile_once(_predict, (network, batch_size), (parameters, inputs))
     return program(parameters, inputs)
 
 
@@ -162,17 +162,19 @@ def check_measures(
     Of targets that are no labels, an error says what they were when they were `given`.
     """
     try:
-        outputs = programs.shapes(network.apply, parameters, data.inputs)
+        outputs = tracing.shapes(network.apply, parameters, data.inputs)
         for label, measure in measures.items():
-            programs.shapes(
+            tracing.shapes(
                 functools.partial(_per_example, label, measure, targets=data.targets), outputs
             )
     except (TypeError, ValueError) as error:
         kind = checks.InvalidType if isinstance(error, TypeError) else checks.InvalidValue
         said = str(error).partition("\n")[0]
-        if said.endswith(no_labels := f"integer labels. Received: {checks.as_given(data.targets)}"):
+        if said.endswith(
+            no_labels := f"integer labels. Received: {arrays.describe_numbers(data.targets)}"
+        ):
             said = said.removesuffix(no_labels)
-            said += f"integer labels. Received: {checks.as_given(given[1])}"
+            said += f"integer labels. Received: {arrays.describe_numbers(given[1])}"
         raise kind(f"{name}: {said}") from error
 
 
@@ -187,7 +189,7 @@ def batch_means(measures: Mapping[str, Metric], outputs: Array, batch: Data) -> 
 
 def _per_example(name: str, measure: Metric, outputs: Array, targets: Array) -> Array:
     with checks.about(name):
-        values = checks.floating("values", measure(outputs, targets))
+        values = arrays.floating("values", measure(outputs, targets))
         if values.shape != targets.shape[:1]:
             raise checks.InvalidValue(
                 f"expected one value per example, [{len(targets)}]. Received: {list(values.shape)}"
@@ -203,7 +205,7 @@ def with_relative_weights(data: Data) -> Data:
     weights = data.weights
     if weights is None:
         return data
-    if checks.is_concrete(weights) and jnp.issubdtype(weights.dtype, jnp.float32):
+    if dtypes.is_concrete(weights) and jnp.issubdtype(weights.dtype, jnp.float32):
         if 2.0**-20 <= np.asarray(weights).max() <= 2.0**20:
             return data
     elif not jnp.issubdtype(weights.dtype, jnp.floating):

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree, UInt32
 
-from jaxnet.core import checks, programs
+from jaxnet.core import checks, tracing, trees
 from jaxnet.nn.losses import Loss, plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
@@ -359,7 +359,7 @@ def check_arguments(
 def check_state(state: TrainState) -> None:
     """A state of arrays, whose parts are what training makes them."""
     checks.instance("state", state, TrainState)
-    checks.arrays("state", state)
+    trees.arrays("state", state)
     checks.counter("state.step", state.step)
     if state.task is not None:
         checks.instance("state.task", state.task, Task)
@@ -370,7 +370,7 @@ def check_state(state: TrainState) -> None:
     checks.instance("state.best", state.best, BestSoFar)
     checks.counter("state.best.epoch", state.best.epoch)
     checks.scalar("state.best.cost", state.best.cost)
-    checks.same_tree(
+    trees.same_tree(
         "state.best.parameters",
         state.best.parameters,
         "state.parameters",
@@ -392,16 +392,16 @@ def check_run(
 
     What data and validation were when they were `given` is for error messages.
     """
-    parameters = programs.shapes(network.init, key) if state is None else state.parameters
+    parameters = tracing.shapes(network.init, key) if state is None else state.parameters
     check_measures("data", network, measures, data, parameters, given[0])
     if validation is not None:
         check_measures("validation", network, measures, validation, parameters, given[1])
-    optimizer_state = programs.shapes(optimizer.init, parameters)
+    optimizer_state = tracing.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jnp.int32)
         state = TrainState(parameters, optimizer_state, count)
     else:
-        checks.same_tree(
+        trees.same_tree(
             "leaves of state.optimizer_state",
             state.optimizer_state,
             "those of the optimizer",
@@ -415,12 +415,12 @@ def _check_step(
 ) -> None:
     """Traces a step, and sees that another can follow: one program makes them all."""
     try:
-        after, _ = programs.shapes(step, state, data, key)
+        after, _ = tracing.shapes(step, state, data, key)
     except (TypeError, ValueError) as error:
         kind = TypeError if isinstance(error, TypeError) else ValueError
         first_lines = "\n".join(str(error).splitlines()[:3])
         raise kind(f"{first_lines.removeprefix('step: ')}") from error
-    checks.same_tree(
+    trees.same_tree(
         "leaves of the optimizer's state after a step",
         after.optimizer_state,
         "those before it",

@@ -15,7 +15,7 @@ import optax
 from jax.tree_util import Partial
 from jaxtyping import Array, PyTree
 
-from jaxnet.core import checks
+from jaxnet.core import checks, trees
 
 
 def compute_updates(
@@ -41,7 +41,7 @@ def compute_updates(
 
     def cost(trial: PyTree) -> Array:
         if _shapes(trial) != _shapes(parameters):
-            raise checks.InvalidValue(f"{_PARTIAL}. Received: {checks.outline(trial)}")
+            raise checks.InvalidValue(f"{_PARTIAL}. Received: {trees.describe(trial)}")
         # As `optax.apply_updates` would give them: line searches make float32 of bfloat16.
         return value_fn(jax.tree.map(lambda t, p: jnp.asarray(t, p.dtype), trial, parameters))
 
@@ -63,7 +63,7 @@ def compute_updates(
     if _shapes(updates) != _shapes(parameters):
         raise checks.InvalidValue(
             f"expected updates of the parameters' structure and shapes, "
-            f"{checks.outline(parameters)}. Received: {checks.outline(updates)}"
+            f"{trees.describe(parameters)}. Received: {trees.describe(updates)}"
         )
     return updates, state
 

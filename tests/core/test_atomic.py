@@ -1,4 +1,4 @@
-"""Files: whole or not there, whatever interrupts the writing."""
+"""Atomic writing: a file is written whole or not at all, whatever interrupts it."""
 
 import os
 import stat
@@ -32,7 +32,7 @@ def test_a_relative_path_is_in_the_current_folder(tmp_path, monkeypatch):
     assert contents(tmp_path) == {"file": b"new"}
 
 
-def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
     write(tmp_path / "file", b"old")
     with atomic_write(tmp_path / "file") as file:
         file.write(b"new")
@@ -42,14 +42,14 @@ def test_the_old_file_is_there_until_the_new_one_is_whole(tmp_path):
     assert contents(tmp_path) == {"file": b"new"}
 
 
-def test_the_longest_name_that_a_folder_takes(tmp_path):
+def test_the_longest_file_name(tmp_path):
     write(tmp_path / ("n" * 255))
     assert os.listdir(tmp_path) == ["n" * 255]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt, GeneratorExit])
 @pytest.mark.parametrize("before", [{}, {"file": b"old"}])
-def test_an_error_leaves_what_was_there(tmp_path, error, before):
+def test_an_error_leaves_the_folder_unchanged(tmp_path, error, before):
     for name, content in before.items():
         (tmp_path / name).write_bytes(content)
     with pytest.raises(error), atomic_write(tmp_path / "file") as file:
@@ -59,7 +59,7 @@ def test_an_error_leaves_what_was_there(tmp_path, error, before):
 
 
 @pytest.mark.parametrize("function", ["fsync", "replace"])
-def test_a_disk_that_fails_leaves_what_was_there(tmp_path, monkeypatch, function):
+def test_a_failing_disk_leaves_the_old_file(tmp_path, monkeypatch, function):
     def fail(*_):
         raise OSError("the disk is full")
 
@@ -73,17 +73,17 @@ def test_a_disk_that_fails_leaves_what_was_there(tmp_path, monkeypatch, function
 def test_bytes_reach_the_disk_before_the_name_and_the_name_before_the_end(tmp_path, monkeypatch):
     calls, fsync, replace = [], os.fsync, os.replace
 
-    def noted_fsync(descriptor):
+    def record_fsync(descriptor):
         status = os.fstat(descriptor)
         calls.append("folder" if stat.S_ISDIR(status.st_mode) else f"{status.st_size} bytes")
         fsync(descriptor)
 
-    def noted_replace(*names):
+    def record_replace(*names):
         calls.append("name")
         replace(*names)
 
-    monkeypatch.setattr(os, "fsync", noted_fsync)
-    monkeypatch.setattr(os, "replace", noted_replace)
+    monkeypatch.setattr(os, "fsync", record_fsync)
+    monkeypatch.setattr(os, "replace", record_replace)
     write(tmp_path / "file")
     assert calls == ["3 bytes", "name", "folder"]
 
@@ -123,7 +123,7 @@ def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path, exists):
     assert contents(folder) == {"file": b"new"}
 
 
-def test_what_cannot_be_a_file_is_refused(tmp_path):
+def test_paths_that_cannot_be_files_raise(tmp_path):
     missing = tmp_path / "missing"
     with helpers.refused(FileNotFoundError, f"there is no folder {missing.resolve()}"):
         write(missing / "file")
@@ -134,7 +134,7 @@ def test_what_cannot_be_a_file_is_refused(tmp_path):
     assert contents(tmp_path) == {}
 
 
-def test_devices_and_pipes_stay_what_they_are(tmp_path):
+def test_pipes_are_not_replaced(tmp_path):
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     with helpers.refused(FileExistsError, f"{pipe}, which is not a file"):
@@ -142,7 +142,26 @@ def test_devices_and_pipes_stay_what_they_are(tmp_path):
     assert pipe.is_fifo()
 
 
-def test_a_file_in_place_of_the_folder_is_refused(tmp_path):
+def test_a_file_instead_of_the_folder_raises(tmp_path):
     write(tmp_path / "file")
     with helpers.refused(FileNotFoundError, "there is no folder"):
         write(tmp_path / "file" / "file")
+
+
+def test_descriptors_of_standard_streams_are_not_used(tmp_path):
+    """Without standard error, the next descriptor would be 2."""
+    script = f"""
+import os
+from jaxnet.core.atomic import atomic_write, open_descriptor
+os.close(2)
+with atomic_write({str(tmp_path / "file")!r}) as file:
+    assert file.fileno() > 2
+    try:
+        os.write(2, b"a message")
+    except OSError:
+        file.write(b"new")
+descriptor = open_descriptor({str(tmp_path / "file")!r}, os.O_RDONLY)
+print(descriptor > 2)
+"""
+    assert helpers.run_plainly(script).split() == ["True"]
+    assert contents(tmp_path) == {"file": b"new"}

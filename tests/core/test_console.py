@@ -1,4 +1,4 @@
-"""Progress: what is shown is worth no run, wherever standard error goes."""
+"""The console: no run ends because of standard error, wherever it goes."""
 
 import concurrent.futures
 import errno
@@ -24,7 +24,7 @@ from jaxnet.core import console
 
 
 class Failing(io.StringIO):
-    """A terminal that fails after some writes, as one that was closed does."""
+    """A terminal that fails after some writes, as a closed one does."""
 
     def __init__(self, error, works=0):
         super().__init__()
@@ -61,8 +61,8 @@ STREAMS = {
     "a full disk": lambda: Failing(OSError(errno.ENOSPC, "No space left on device")),
     "a broken pipe": lambda: Failing(BrokenPipeError(errno.EPIPE, "Broken pipe")),
     "a terminal that goes away": lambda: Failing(OSError(errno.EIO, "Input/output error"), 3),
-    "a full disk in mid run": lambda: Failing(OSError(errno.ENOSPC, "No space left"), 3),
-    "a stream of a program's own": lambda: Failing(RuntimeError("reentrant call"), 1),
+    "a full disk during the run": lambda: Failing(OSError(errno.ENOSPC, "No space left"), 3),
+    "a stream of the program's": lambda: Failing(RuntimeError("reentrant call"), 1),
 }
 X = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
 
@@ -78,7 +78,9 @@ def test_no_call_ends_because_of_standard_error(kind, monkeypatch, capsys, tmp_p
 
     def disturb(epoch, metrics, state):
         if epoch == 2:
-            (tmp_path / "run").rename(tmp_path / "gone")  # what is told, and warned of at the end
+            (tmp_path / "run").rename(
+                tmp_path / "gone"
+            )  # gives a message, and a warning at the end
         if epoch == 3:
             os.kill(os.getpid(), signal.SIGINT)
 
@@ -95,13 +97,13 @@ def test_no_call_ends_because_of_standard_error(kind, monkeypatch, capsys, tmp_p
     assert capsys.readouterr().out == ""
 
 
-def test_warnings_that_are_errors_are_raised_wherever_standard_error_goes(monkeypatch):
+def test_warnings_as_errors_are_raised_without_standard_error(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with pytest.raises(UserWarning, match="mine"):
         console.warn("mine", stacklevel=1)
 
 
-def test_a_warning_names_the_line_that_it_is_for():
+def test_a_warning_names_the_line_of_the_caller():
     script = """
 import warnings
 from jaxnet.core.console import warn
@@ -122,8 +124,8 @@ def lock_is_free():
     return free
 
 
-def test_a_bar_leaves_no_lock_behind_when_it_fails(monkeypatch):
-    """As tqdm does where a write raises: another thread's bar would wait for ever."""
+def test_a_failing_bar_releases_its_lock(monkeypatch):
+    """tqdm keeps the lock if a write raises; a bar in another thread would wait for ever."""
     monkeypatch.setattr(sys, "stderr", Failing(OSError(errno.ENOSPC, "full"), 3))
     fit(on_epoch=lambda *_: None)
     with concurrent.futures.ThreadPoolExecutor() as pool:
@@ -144,7 +146,7 @@ def lose(epoch, metrics, state):
         (folder / "lost").rename(folder / "gone")
 def print_as_a_library_does(epoch, metrics, state):
     try:
-        os.write(2, b"of no file's business")
+        os.write(2, b"a message")
     except OSError:
         pass
 if how == "none":
@@ -179,7 +181,7 @@ PRINTED = ["finished", "finished True", "1", "True", "to the end"]
         ("closed by the program", ""),
     ],
 )
-def test_a_program_ends_as_with_a_standard_error(how, redirected, tmp_path):
+def test_a_program_runs_the_same_without_standard_error(how, redirected, tmp_path):
     if how == "on a full disk" and not os.path.exists("/dev/full"):
         pytest.skip("this system has no /dev/full")
     reads, writes = os.pipe()
@@ -208,7 +210,7 @@ def test_a_program_ends_as_with_a_standard_error(how, redirected, tmp_path):
     last = max(path.name for path in (tmp_path / "ended").glob("epoch-*"))
     assert last == "epoch-00000003.safetensors"
     for path in tmp_path.glob("*/*.safetensors"):
-        jaxnet.load(path)  # which is whole
+        jaxnet.load(path)  # raises if the file is corrupt
     assert (tmp_path / "whole" / ".lock").read_bytes() == b""
 
 
@@ -228,14 +230,14 @@ jaxnet.fit(*arguments, on_epoch=wait, **options)
 """
 
 
-def test_a_terminal_that_is_closed_in_mid_run_ends_nothing(tmp_path):
+def test_a_run_continues_when_its_terminal_is_closed(tmp_path):
     terminal, its_end = pty.openpty()
     termios.tcsetwinsize(its_end, (24, 80))
     command = [sys.executable, "-c", TERMINAL, str(tmp_path)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=its_end) as process:
         os.close(its_end)
         shown = b""
-        while b"0/9" not in shown:  # later numbers are shown only if they took long enough
+        while b"0/9" not in shown:  # later numbers appear only after slow epochs
             shown += os.read(terminal, 1000)  # OSError if the process has ended
         os.close(terminal)
         process.stdin.close()

@@ -1,4 +1,4 @@
-"""Outlines: what something was built from, and what differs, in words."""
+"""Outlines: what a value was built from, and what differs, in words."""
 
 import functools
 import json
@@ -43,7 +43,7 @@ PAIRS = {
         optax.chain(optax.clip_by_global_norm(1.0), jaxnet.sgd(0.1)),
         optax.chain(optax.clip_by_global_norm(2.0), jaxnet.sgd(0.1)),
     ),
-    "name was 'dense(4, 8, relu)' and is 'dense(4, 9, relu)'": (
+    "init/out_features was 8 and is 9": (
         jaxnet.mlp([4, 8, 3]).layers[0],
         jaxnet.mlp([4, 9, 3]).layers[0],
     ),
@@ -72,18 +72,18 @@ PAIRS = {
 
 
 @pytest.mark.parametrize("words", PAIRS)
-def test_the_difference_is_said(words):
+def test_the_first_difference_is_named(words):
     first, second = ({"it": outline(value)} for value in PAIRS[words])
     assert difference(first, {"it": outline(PAIRS[words][0])}) is None
     assert words in difference(first, second)
 
 
-def test_an_absent_part_is_a_difference():
+def test_a_missing_part_is_a_difference():
     assert difference({"a": "1"}, {"a": "1", "b": "2"}) == "b was not there"
     assert difference({"a": ["1", "2"]}, {"a": ["1"]}) == "a/1 was there"
 
 
-def test_globals_of_ones_own_functions_are_part_of_it(monkeypatch):
+def test_globals_of_a_users_functions_are_included(monkeypatch):
     def rated(x):
         return RATE * x
 
@@ -93,15 +93,15 @@ def test_globals_of_ones_own_functions_are_part_of_it(monkeypatch):
     assert difference(before, outline(rated)) == "RATE was 0.1 and is 0.2"
 
 
-def test_functions_that_refer_to_themselves_end():
+def test_recursive_functions_are_outlined():
     def recursive(n):
         return recursive(n - 1) if n else 0
 
     assert outline(recursive)["recursive"].endswith("recursive")
 
 
-def test_its_size_is_that_of_the_functions():
-    """Each of them is called by two others, so that there are 2**n ways to the first."""
+def test_each_function_is_outlined_once():
+    """Each function is called by two others, so there are 2**n paths to the first."""
     names = {}
     text = "def f0(x): return x\ndef g0(x): return x\n"
     for i in range(1, 17):
@@ -112,7 +112,7 @@ def test_its_size_is_that_of_the_functions():
 
 
 class Endless:
-    """Whatever is asked of it is another one."""
+    """Every attribute is another object of the class."""
 
     def __getattr__(self, name):
         return Endless()
@@ -125,7 +125,7 @@ class Silent:
         raise ValueError("it does not say")
 
 
-def test_any_object_has_one():
+def test_any_object_has_an_outline():
     itself = []
     itself.append(itself)
     chain = None
@@ -138,7 +138,7 @@ def test_any_object_has_one():
     assert all(len(one) < 100 for one in many)
 
 
-def test_json_holds_it_and_another_process_says_the_same():
+def test_outlines_are_json_and_equal_in_every_process():
     parts = [jaxnet.mlp([3, 4, 2]), optax.adamw(optax.cosine_decay_schedule(0.1, 9)), np.ones(3)]
     for part in [*parts, object(), np.array(["a", object()]), jnp.ones(())]:
         assert json.loads(json.dumps(outline(part))) == outline(part)

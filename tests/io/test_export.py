@@ -182,14 +182,14 @@ WRONG_CALLS = {
     "shape": (
         lambda path: jaxnet.export(MLP, draw_parameters(jaxnet.mlp([FEATURES, 8, 3])), path),
         ValueError,
-        "'0/weights' is float32[5, 8] in place of float32[5, 16]",
+        "'0/weights' is float32[5, 8] instead of float32[5, 16]",
     ),
     "dtype": (
         lambda path: jaxnet.export(
             MLP, jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), draw_parameters(MLP)), path
         ),
         ValueError,
-        "'0/weights' is bfloat16[5, 16] in place of float32[5, 16]",
+        "'0/weights' is bfloat16[5, 16] instead of float32[5, 16]",
     ),
     "layers": (
         lambda path: jaxnet.export(MLP, draw_parameters(MLP)[:1], path),

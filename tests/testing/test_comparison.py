@@ -205,7 +205,7 @@ class Torch:
 @pytest.mark.parametrize(
     ("arguments", "error", "words"),
     [
-        ({"candidate": Torch()}, TypeError, ["the candidate", "which keeps its state to itself"]),
+        ({"candidate": Torch()}, TypeError, ["the candidate", "a stateful optimizer"]),
         ({"candidate": optax.adam}, TypeError, ["which is to be called first"]),
         ({"reference": None}, TypeError, ["the reference", "NoneType"]),
         ({"candidate": tuple(optax.adam(0.1)) * 2}, TypeError, ["(init, update)"]),
