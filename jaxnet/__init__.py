@@ -101,8 +101,10 @@ from jaxnet.debug.diagnosis import (
     LayerDiagnosis as LayerDiagnosis,
     diagnose as diagnose,
 )
-from jaxnet.io.serialization import (
+from jaxnet.io.file_format import (
     CorruptFileError as CorruptFileError,
+)
+from jaxnet.io.serialization import (
     load as load,
     load_metadata as load_metadata,
     save as save,
@@ -124,12 +126,16 @@ from jaxnet.core.compilation import (
 )
 from jaxnet.io.export import (
     export as export,
+)
+from jaxnet.io.pytorch import (
     from_pytorch as from_pytorch,
     to_pytorch as to_pytorch,
 )
 from jaxnet.sweeping.sweep import (
     SweepRun as SweepRun,
     Sweep as Sweep,
+)
+from jaxnet.sweeping.sweep import (
     sweep as sweep,
 )
 from jaxnet.testing.comparison import (

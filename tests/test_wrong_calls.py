@@ -1481,7 +1481,7 @@ Received: MaskedArray float32[6, 3] at 'a', which has a mask; array.filled(numbe
 >>> save("unused", TREE, metadata={1: "a", "1": "b"})
 TypeError: save: expected metadata whose names are strings, as they are in JSON. Received: int 1
 >>> save("unused", {"\ud800": 1.0})
-ValueError: save: expected names that UTF-8 can hold. Received: '\ud800'
+ValueError: save: expected names that UTF-8 can encode. Received: '\ud800'
 >>> export(NETWORK, {"w": MASKED}, "unused")
 TypeError: export: expected arrays in parameters.
 Received: MaskedArray float32[6, 3] at 'w', which has a mask; array.filled(number) has none
@@ -1522,14 +1522,13 @@ Received: ['0', '0']
 TypeError: from_pytorch: expected a state dict, such as model.state_dict(). Received: int 3
 >>> from_pytorch({}, PARAMETERS)
 ValueError: from_pytorch: expected the entries ['0.weight', '0.bias', '2.weight', '2.bias'].
-Received: [], of which are missing: ['0.weight', '0.bias', '2.weight', '2.bias'], not expected:
-[]
+Received: []; missing: ['0.weight', '0.bias', '2.weight', '2.bias'], not expected: []
 >>> from_pytorch(to_pytorch(OTHERS), PARAMETERS)
 ValueError: from_pytorch: expected '0.weight' of float32[8, 3]. Received: float32[5, 3]
 >>> from_pytorch(to_pytorch(PARAMETERS) | {"9.bias": BIASES}, PARAMETERS)
 ValueError: from_pytorch: expected the entries ['0.weight', '0.bias', '2.weight', '2.bias'].
-Received: ['0.weight', '0.bias', '2.weight', '2.bias', '9.bias'], of which are missing: [], not
-expected: ['9.bias']
+Received: ['0.weight', '0.bias', '2.weight', '2.bias', '9.bias']; missing: [], not expected:
+['9.bias']
 >>> from_pytorch(to_pytorch(PARAMETERS), PARAMETERS, names=["0"])
 ValueError: from_pytorch: expected 2 different names, one for each layer that has parameters.
 Received: ['0']

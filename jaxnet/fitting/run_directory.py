@@ -24,7 +24,8 @@ from jaxnet.core import checks
 from jaxnet.core.console import tell, warn
 from jaxnet.fitting.lock import DirectoryLock
 from jaxnet.fitting.run_identity import Identity, differ, environment_changed
-from jaxnet.io.serialization import CorruptFileError, load, load_metadata, save
+from jaxnet.io.file_format import CorruptFileError
+from jaxnet.io.serialization import load, load_metadata, save
 
 BEST = "best.safetensors"
 BEFORE_FAILURE = "before-failure.safetensors"

@@ -13,7 +13,7 @@ import jax
 from jaxnet.core.outlines import difference, outline
 from jaxnet.core.programs import Fingerprint
 from jaxnet.fitting.trainer import Trainer
-from jaxnet.io.serialization import versions
+from jaxnet.io.file_format import versions
 
 Identity = dict[str, Any]
 """A tree that JSON can hold."""
