@@ -29,9 +29,12 @@ def intermediates(
         inputs: `[..., features]`.
         key: for dropout; without a key there is none.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from jaxnet import mlp
     >>> network = mlp([2, 3, 1])
-    >>> values = intermediates(network, network.init(jax.random.key(0)), jax.numpy.ones((5, 2)))
+    >>> parameters = network.init(jax.random.key(0))
+    >>> values = intermediates(network, parameters, jnp.ones((5, 2)))
     >>> for name, value in values.items():
     ...     print(name, value.shape)
     0 dense(2, 3, relu)/weighted sums (5, 3)
