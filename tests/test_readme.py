@@ -1,10 +1,11 @@
-"""The README: its programs run, its commands and tests exist."""
+"""The README: its programs run, its commands, files and tests exist."""
 
 import re
 from pathlib import Path
 
 import helpers
 import pytest
+import test_levels
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -19,9 +20,17 @@ def test_programs_run_in_the_order_in_which_they_stand():
     assert float(cost.split()[-1]) < 2  # that of guessing among ten is 2.3
 
 
-@pytest.mark.parametrize("name", re.findall(r"`(?:sh )?([\w/]+\.(?:py|sh))`", README))
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b[\w/]+\.(?:py|sh|md)\b", README))))
 def test_files_exist(name):
-    assert any((ROOT / folder / name).exists() for folder in (".", "jaxnet", "tests"))
+    assert (ROOT / name).exists() or any(
+        list((ROOT / part).rglob(name)) for part in ("tests", "jaxnet")
+    )
+
+
+def test_every_guarantee_names_a_test():
+    rows = re.findall(r"^\|[^|]+\|([^|]+)\|$", README, re.MULTILINE)[2:]
+    assert len(rows) > 20
+    assert all(re.search(r"`test_\w+\.py`", tests) for tests in rows)
 
 
 def test_commands_are_the_scripts():
@@ -31,8 +40,11 @@ def test_commands_are_the_scripts():
     }
 
 
-def test_every_module_is_in_the_order_of_reading():
-    modules = {path.name for path in (ROOT / "jaxnet").glob("*.py")} - {"__init__.py"}
-    assert not {name.removesuffix(".py") for name in modules} & set(helpers.PUBLIC)
-    order = README.split("## Reading the source")[1]
-    assert modules == set(re.findall(r"`(\w+\.py)`", order))
+def test_sub_packages_are_in_an_order_in_which_each_needs_only_those_before_it():
+    section = README.split("## Reading the source")[1]
+    order = re.findall(r"^\d+\. `jaxnet/(\w+)(?:/|\.py)`: \S", section, re.MULTILINE)
+    assert sorted(order) == sorted(test_levels.LEVELS)
+    for module in test_levels.MODULES:
+        position = order.index(module.split(".")[0])
+        needed = {target.split(".")[0] for target in test_levels.imports(module) - {""}}
+        assert needed <= set(order[: position + 1]), module

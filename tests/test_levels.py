@@ -1,0 +1,117 @@
+"""The structure of the source: levels of the sub-packages, order and size of the files, exports."""
+
+import ast
+import re
+from pathlib import Path
+
+import helpers
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+SOURCE = ROOT / "jaxnet"
+FILES = {
+    ".".join(path.relative_to(SOURCE).with_suffix("").parts): path for path in SOURCE.rglob("*.py")
+}
+MODULES = [name for name in FILES if not name.endswith("__init__")]
+PACKAGES = sorted(path.parent.name for path in SOURCE.glob("*/__init__.py"))
+
+# The first table of DESIGN.md is the only definition of the levels.
+LEVELS = {
+    name: int(level)
+    for level, name in re.findall(
+        r"^\| (\d) \| `jaxnet/(\w+)(?:/|\.py)` \|", (ROOT / "DESIGN.md").read_text(), re.MULTILINE
+    )
+}
+
+MOST_FILES = {"core": 13}  # small tools in three groups; 10 in any other sub-package
+
+LONG_FILES = {
+    "fitting.fit": "`fit` has 80 lines of documentation",
+    "fitting.run_directory": "one class, whose methods share the state of a directory",
+    "nn.activations": "twelve activations with formula, doctest and reference each",
+    "nn.losses": "ten losses with formula, doctest and reference each",
+    "optimizers": "four optimizers with formula, doctest and reference each",
+}
+
+
+def imports(module: str) -> set[str]:
+    """The modules of jaxnet that a module imports, also within functions; "" is jaxnet itself."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(FILES[module].read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module}: expected absolute imports"
+            for alias in node.names:
+                inner = f"{node.module}.{alias.name}"
+                is_inner = node.module == "jaxnet" or inner.removeprefix("jaxnet.") in MODULES
+                names.add(inner if is_inner else str(node.module))
+    return {name[7:] for name in names if name.split(".")[0] == "jaxnet"}
+
+
+def reading_order(package: str) -> list[str]:
+    """The files that the docstring of a sub-package lists."""
+    docstring = ast.get_docstring(ast.parse(FILES[f"{package}.__init__"].read_text())) or ""
+    items = re.findall(r"^- ((?:`\w+`(?:, )?)+): \S", docstring, re.MULTILINE)
+    return re.findall(r"\w+", " ".join(items))
+
+
+def test_every_sub_package_has_a_level():
+    top = {path.stem for path in SOURCE.glob("*.py")} - {"__init__"}
+    assert set(LEVELS) == {*PACKAGES, *top}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_imports_go_to_the_own_sub_package_or_a_lower_level(module):
+    home = module.split(".")[0]
+    for target in imports(module) - {""}:
+        other = target.split(".")[0]
+        assert other == home or LEVELS.get(other, 9) < LEVELS[home], target
+
+
+def test_jaxnet_itself_is_imported_only_for_its_version():
+    assert [module for module in MODULES if "" in imports(module)] == ["io.file_format"]
+    text = FILES["io.file_format"].read_text()
+    assert "\nimport jaxnet\n" in text and "_PACKAGES = (jax, jaxlib, jaxnet, np, optax)" in text
+    names = [node for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Name)]
+    assert [name.id for name in names].count("jaxnet") == 1  # in `_PACKAGES`
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_a_file_imports_only_files_before_it_in_the_reading_order(package):
+    order = [f"{package}.{file}" for file in reading_order(package)]
+    for i, module in enumerate(order):
+        own = {target for target in imports(module) if target.split(".")[0] == package}
+        assert own <= set(order[:i]), f"{module} imports {own - set(order[:i])}"
+
+
+@pytest.mark.parametrize("package", PACKAGES)
+def test_the_docstring_of_a_sub_package_lists_its_files(package):
+    order = reading_order(package)
+    assert sorted(f"{package}.{file}" for file in order) == sorted(
+        module for module in MODULES if module.startswith(f"{package}.")
+    )
+    assert 3 <= len(order) <= MOST_FILES.get(package, 10)
+
+
+def test_the_init_of_a_sub_package_is_one_docstring():
+    for package in PACKAGES:
+        assert len(ast.parse(FILES[f"{package}.__init__"].read_text()).body) == 1, package
+
+
+def test_files_are_short():
+    long = {name for name in MODULES if len(FILES[name].read_text().splitlines()) > 300}
+    assert long == set(LONG_FILES)
+
+
+def test_every_public_name_is_exported_once():
+    tree = ast.parse(FILES["__init__"].read_text())
+    exports = [
+        alias for node in tree.body if isinstance(node, ast.ImportFrom) for alias in node.names
+    ]
+    assert [alias.name for alias in exports] == [alias.asname for alias in exports]
+    assert sorted(alias.name for alias in exports) == sorted(helpers.PUBLIC)
+
+
+def test_no_module_has_a_public_name():
+    assert not set(LEVELS) & set(helpers.PUBLIC)
