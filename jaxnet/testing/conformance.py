@@ -25,7 +25,7 @@ from jaxnet.testing.comparison import Comparison, compare_optimizers
 from jaxnet.testing.subject import Failed, NotApplicable, Requirement, Subject, forget_traces
 
 REQUIREMENTS: dict[str, Requirement] = {
-    "state keeps its structure, shapes and dtypes": state.require_type,
+    "state keeps its shapes and dtypes": state.require_type,
     "is compiled once": updates.require_compilations,
     "is pure": updates.require_purity,
     "eager, jit, scan and cond agree": updates.require_control_flow,
@@ -121,7 +121,7 @@ def check_optimizer(
     >>> report = check_optimizer(gradient_descent, reference=optax.sgd, per_element=True)
     >>> report.raise_if_failed()
     >>> print(report.checks[1].seen)
-    same shapes, dtypes and weak types; number of leaves: 1
+    same shapes, dtypes and weak types; leaves: 1
     """
     boolean("per_element", per_element)
     init, update = map(_wrap, make_optimizer("optimizer", optimizer))

@@ -1,15 +1,13 @@
 """Two optimizers in lockstep: the updates that both compute from the same gradients.
 
-Training curves cannot tell two optimizers apart. Two correct implementations of Adam that round
-differently diverge from each other, and an incorrect one may converge as well. Therefore both
-optimizers receive the same gradients, those along the trajectory of the reference, and their
-updates are compared element by element, in units in the last place (ULPs).
+Training curves cannot tell two optimizers apart: correct implementations diverge from each other by
+rounding, and an incorrect one may converge as well. Therefore both optimizers receive the same
+gradients, those along the trajectory of the reference, and their updates are compared element by
+element, in units in the last place (ULPs).
 
 Comparing in float32 and in float64 separates rounding from a difference in the rule. Rounding
-errors are about as many ULPs in either precision, however ill conditioned the formula is. A
-difference in the rule is `2**29` times as many ULPs in float64, since one ULP of float32 is `2**29`
-ULPs of float64. The threshold is the geometric mean, a factor of `2**14.5`, which leaves a margin
-of 23,000 on either side.
+errors are about as many ULPs in either precision. A difference in the rule is `2**29` times as many
+ULPs in float64. The threshold lies between, at a factor of `2**14.5`.
 """
 
 import contextlib
@@ -277,6 +275,11 @@ def measure_divergence(
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Measures how far free-running trajectories diverge from that of the reference, in float32.
+
+    Args:
+        candidate, reference: the two optimizers.
+        problem: the source of gradients.
+        steps: the number of steps, at least 1.
 
     Returns:
         The Euclidean distance after each step, `[steps]`, of the candidate's trajectory; and that

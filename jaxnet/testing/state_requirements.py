@@ -34,7 +34,7 @@ def require_type(subject: Subject) -> str:
         types = [_describe_type(leaf) for leaf in (old, new)]
         if types[0] != types[1]:
             raise Failed(f"{path!r} is {types[0]} after init and {types[1]} after a step")
-    return f"same shapes, dtypes and weak types; number of leaves: {len(leaves)}"
+    return f"same shapes, dtypes and weak types; leaves: {len(leaves)}"
 
 
 def _describe_type(leaf: Any) -> str:

@@ -45,7 +45,7 @@ def require_purity(subject: Subject) -> str:
         raise Failed("update modifies the state passed to it")
     if not is_bitwise_equal(first, second):
         raise Failed("a second call returns something else: update depends on hidden state")
-    return "two calls return the same bits and leave the arguments unchanged"
+    return "two calls give the same bits, arguments unchanged"
 
 
 def require_compilations(subject: Subject) -> str:
@@ -92,7 +92,7 @@ def require_control_flow(subject: Subject) -> str:
 def require_vmap_over_rates(subject: Subject) -> str:
     """`vmap` over learning rates gives the results of a loop over them."""
     if subject.factory is None:
-        raise NotApplicable("needs a function from the learning rate to the optimizer")
+        raise NotApplicable("needs a function of the learning rate")
     factory = subject.factory
     rates = [0.001, 0.01, 0.1]
 
@@ -175,7 +175,7 @@ def require_pytrees(subject: Subject) -> str:
         "empty": {},
         "one array": two,
         "scalar": jnp.ones(()),
-        "None leaves": {"a": None, "b": one},
+        "None": {"a": None, "b": one},
         "nested": {"a": {"b": [one, (two,)]}, "c": (one,)},
         "named tuples": _Pair(one, _Pair(two, None)),
     }
