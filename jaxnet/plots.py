@@ -1,4 +1,4 @@
-"""Pictures. They need matplotlib: `pip install -e '.[plots]'` in a checkout."""
+"""Plots. They need matplotlib: `pip install -e '.[plots]'` in a checkout."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 @checks.door
 def plot_comparison(comparison: Comparison) -> Figure:
-    """How far apart two optimizers run on gradients of their own, beside the chaos floor.
+    """Plots the distance of free-running trajectories from the reference, and the chaos floor.
 
-    One panel for every problem, both axes logarithmic. A candidate that stays at the floor could
-    as well be the reference, started one unit in the last place away.
+    Each problem has one panel with logarithmic axes. A candidate that stays at the chaos floor
+    cannot be told from the reference started one unit in the last place away.
 
     Args:
-        comparison: what `compare_optimizers` gives.
+        comparison: the result of `compare_optimizers`.
 
     Returns:
-        A figure, to be saved with `figure.savefig(path)`; a notebook shows it.
+        A figure, which notebooks display and `figure.savefig(path)` saves.
 
     Raises:
         ImportError: matplotlib is not installed.
@@ -44,7 +44,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
     figure = Figure(figsize=(3.2 * columns, 2.6 * rows + 0.5), layout="constrained")
     panels = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes, problem in zip(panels.flat, problems, strict=False):
-        _draw(axes, problem.chaos_floor, "reference, started one unit away", "0.65")
+        _draw(axes, problem.chaos_floor, "reference, started one ULP away", "0.65")
         _draw(axes, problem.distance, "candidate", "C3")
         axes.set_title(f"{problem.name}: {problem.verdict}", fontsize=10)
     for axes in panels.flat[len(problems) :]:
@@ -57,7 +57,7 @@ def plot_comparison(comparison: Comparison) -> Figure:
 
 
 def _draw(axes: Axes, distance: np.ndarray, label: str, colour: str) -> None:
-    """Zeros, which have no logarithm, are left out."""
+    """Draws one curve; zeros have no logarithm and are omitted."""
     steps = np.arange(1, len(distance) + 1)
     shown = np.where(np.isfinite(distance) & (distance > 0), distance, np.nan)
     axes.loglog(steps, shown, color=colour, label=label, linewidth=1.3)

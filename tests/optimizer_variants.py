@@ -1,7 +1,7 @@
-"""Optimizers written in other ways: right ones that round differently, and realistic mistakes.
+"""Variants of optimizers: correct ones that round differently, and ones with realistic mistakes.
 
-A rule is written for one leaf, with the names of the papers; `per_leaf` makes an optimizer of it,
-in a plain Python loop over the leaves.
+An update rule is written for one leaf, in the notation of its paper. `per_leaf` makes an optimizer
+from it, with a Python loop over the leaves.
 """
 
 import jax
@@ -37,12 +37,12 @@ def per_leaf(slots, rule, count=0):
     return optax.GradientTransformation(init, update)
 
 
-def corrected(moment, decay, t):
+def correct_bias(moment, decay, t):
     return moment / (1 - decay**t)
 
 
 def adam_step(m, v, t):
-    return corrected(m, B1, t) / (jnp.sqrt(corrected(v, B2, t)) + EPS)
+    return correct_bias(m, B1, t) / (jnp.sqrt(correct_bias(v, B2, t)) + EPS)
 
 
 def adam(
@@ -50,7 +50,7 @@ def adam(
     square=lambda v, g: B2 * v + (1 - B2) * g * g,
     finish=lambda m, v, t, g, p: -RATE * adam_step(m, v, t),
 ):
-    """Adam, of which each line can be written differently."""
+    """Adam, with each line of the algorithm as an argument."""
 
     def rule(t, g, p, m, v):
         m, v = mean(m, g), square(v, g)
@@ -59,12 +59,12 @@ def adam(
     return per_leaf(2, rule)
 
 
-def finished(finish):
+def with_direction(finish):
     return adam(finish=lambda m, v, t, g, p: -RATE * finish(m, v, t))
 
 
-def decayed(finish):
-    """AdamW, given the whole last line."""
+def with_decay(finish):
+    """AdamW, with its last line as an argument."""
     return adam(finish=lambda m, v, t, g, p: finish(adam_step(m, v, t), p))
 
 
@@ -95,7 +95,7 @@ DESCENT = optax.sgd(RATE)
 AMSGRAD = optax.amsgrad(RATE)
 
 
-# Right, but rounded differently ---------------------------------------------------------------
+# Correct, but rounded differently -------------------------------------------------------------
 
 
 def corrections_in_the_rate(m, v, t):
@@ -129,7 +129,7 @@ def flat_adam():
 
 
 def adam_with_powers():
-    """The powers of the betas are carried along, in place of a count."""
+    """The state holds the powers of the betas instead of a step counter."""
 
     def init(parameters):
         zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
@@ -152,20 +152,20 @@ def adam_with_powers():
 
 
 def classic_adam():
-    """That of `jax.example_libraries`, which holds the parameters itself."""
-    init, step, parameters_of = classic.adam(RATE)
+    """Adam of `jax.example_libraries`, whose state includes the parameters."""
+    init, step, get_parameters = classic.adam(RATE)
 
     def update(gradients, state, parameters):
         t, inner = state
-        moments = [(p, *old[1:]) for p, old in zip(*_flat(parameters, inner), strict=True)]
+        moments = [(p, *old[1:]) for p, old in zip(*_flatten(parameters, inner), strict=True)]
         inner = classic.pack_optimizer_state(
             jax.tree.unflatten(jax.tree.structure(parameters), map(classic.JoinPoint, moments))
         )
         inner = step(t, gradients, inner)
-        updates = jax.tree.map(jnp.subtract, parameters_of(inner), parameters)
+        updates = jax.tree.map(jnp.subtract, get_parameters(inner), parameters)
         return updates, (t + 1, inner)
 
-    def _flat(parameters, inner):
+    def _flatten(parameters, inner):
         joined = classic.unpack_optimizer_state(inner)
         points = jax.tree.leaves(joined, is_leaf=lambda x: isinstance(x, classic.JoinPoint))
         return jax.tree.leaves(parameters), [point.subtree for point in points]
@@ -174,7 +174,7 @@ def classic_adam():
 
 
 def in_place_adamw(t, g, p, m, v):
-    """The new parameters minus the old, in PyTorch's order: first the decay, then the step."""
+    """The new parameters minus the old ones, in PyTorch's order: first the decay, then the step."""
     m, v = torch_lerp(m, g), B2 * v + (1 - B2) * g * g
     new = p * (1 - RATE * DECAY)
     new = new - RATE * order_of_pytorch(m, v, t)
@@ -183,8 +183,8 @@ def in_place_adamw(t, g, p, m, v):
 
 def amsgrad(t, g, p, m, v, top):
     m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g * g
-    top = jnp.maximum(top, corrected(v, B2, t))
-    return -RATE * corrected(m, B1, t) / (jnp.sqrt(top) + EPS), m, v, top
+    top = jnp.maximum(top, correct_bias(v, B2, t))
+    return -RATE * correct_bias(m, B1, t) / (jnp.sqrt(top) + EPS), m, v, top
 
 
 def torch_lerp(m, g):
@@ -193,17 +193,17 @@ def torch_lerp(m, g):
 
 CORRECT = {
     "a loop over the leaves": (adam(), ADAM),
-    "corrections in the rate": (finished(corrections_in_the_rate), ADAM),
-    "corrections by expm1": (finished(corrections_by_expm1), ADAM),
-    "PyTorch's order": (finished(order_of_pytorch), ADAM),
-    "means by interpolation": (
+    "bias corrections in the learning rate": (with_direction(corrections_in_the_rate), ADAM),
+    "bias corrections by expm1": (with_direction(corrections_by_expm1), ADAM),
+    "PyTorch's order": (with_direction(order_of_pytorch), ADAM),
+    "moments by interpolation": (
         adam(mean=torch_lerp, square=lambda v, g: v + (g * g - v) * (1 - B2)),
         ADAM,
     ),
     "one flat vector": (flat_adam(), ADAM),
-    "powers carried along": (adam_with_powers(), ADAM),
+    "powers of the betas in the state": (adam_with_powers(), ADAM),
     "jax.example_libraries": (classic_adam(), ADAM),
-    "optax from its parts": (
+    "optax.chain": (
         optax.chain(
             optax.scale_by_adam(), optax.scale(-1.0), optax.scale_by_schedule(lambda _: RATE)
         ),
@@ -211,7 +211,10 @@ CORRECT = {
     ),
     "injected hyperparameters": (optax.inject_hyperparams(optax.adam)(learning_rate=RATE), ADAM),
     "jaxnet": (jaxnet.adam(RATE), ADAM),
-    "decay joined to the rate": (decayed(lambda d, p: -(RATE * d) - (RATE * DECAY) * p), ADAMW),
+    "decay multiplied by the rate first": (
+        with_decay(lambda d, p: -(RATE * d) - (RATE * DECAY) * p),
+        ADAMW,
+    ),
     "in place, PyTorch's AdamW": (per_leaf(2, in_place_adamw), ADAMW),
     "AMSGrad by hand": (
         per_leaf(3, amsgrad),
@@ -231,23 +234,25 @@ CORRECT = {
 }
 
 
-# Wrong ----------------------------------------------------------------------------------------
+# Incorrect ------------------------------------------------------------------------------------
 
 
 def eps_inside_root(m, v, t):
-    return corrected(m, B1, t) / jnp.sqrt(corrected(v, B2, t) + EPS**2)
+    return correct_bias(m, B1, t) / jnp.sqrt(correct_bias(v, B2, t) + EPS**2)
 
 
 def eps_before_correction(m, v, t):
-    return corrected(m, B1, t) / ((jnp.sqrt(v) + EPS) / jnp.sqrt(1 - B2**t))
+    return correct_bias(m, B1, t) / ((jnp.sqrt(v) + EPS) / jnp.sqrt(1 - B2**t))
 
 
 def with_eps(eps):
-    return finished(lambda m, v, t: corrected(m, B1, t) / (jnp.sqrt(corrected(v, B2, t)) + eps))
+    return with_direction(
+        lambda m, v, t: correct_bias(m, B1, t) / (jnp.sqrt(correct_bias(v, B2, t)) + eps)
+    )
 
 
 def without_eps(m, v, t):
-    return corrected(m, B1, t) / jnp.sqrt(corrected(v, B2, t))
+    return correct_bias(m, B1, t) / jnp.sqrt(correct_bias(v, B2, t))
 
 
 def with_betas(b1, b2):
@@ -299,42 +304,48 @@ WRONG = {
         "mu",
     ),
     "no bias correction": (
-        finished(lambda m, v, t: m / (jnp.sqrt(v) + EPS)),
+        with_direction(lambda m, v, t: m / (jnp.sqrt(v) + EPS)),
         ADAM,
         "a schedule or a bias correction",
     ),
     "correction one step late": (
-        finished(lambda m, v, t: adam_step(m, v, t + 1)),
+        with_direction(lambda m, v, t: adam_step(m, v, t + 1)),
         ADAM,
         "a schedule or a bias correction",
     ),
     "correction one step early": (
-        finished(lambda m, v, t: adam_step(m, v, t - 1)),
+        with_direction(lambda m, v, t: adam_step(m, v, t - 1)),
         ADAM,
-        "infinite or NaN",
+        "non-finite",
     ),
     "only the mean corrected": (
-        finished(lambda m, v, t: corrected(m, B1, t) / (jnp.sqrt(v) + EPS)),
+        with_direction(lambda m, v, t: correct_bias(m, B1, t) / (jnp.sqrt(v) + EPS)),
         ADAM,
         "a schedule or a bias correction",
     ),
     "only the square corrected": (
-        finished(lambda m, v, t: m / (jnp.sqrt(corrected(v, B2, t)) + EPS)),
+        with_direction(lambda m, v, t: m / (jnp.sqrt(correct_bias(v, B2, t)) + EPS)),
         ADAM,
         "a schedule or a bias correction",
     ),
     "one beta in both corrections": (
-        finished(lambda m, v, t: corrected(m, B2, t) / (jnp.sqrt(corrected(v, B2, t)) + EPS)),
+        with_direction(
+            lambda m, v, t: correct_bias(m, B2, t) / (jnp.sqrt(correct_bias(v, B2, t)) + EPS)
+        ),
         ADAM,
         "a schedule or a bias correction",
     ),
-    "eps inside the root": (finished(eps_inside_root), ADAM, "eps, its size or its place"),
-    "eps before the correction": (
-        finished(eps_before_correction),
+    "eps inside the root": (
+        with_direction(eps_inside_root),
         ADAM,
-        "eps, its size or its place",
+        "eps, its value or its position",
     ),
-    "eps of Keras": (with_eps(1e-7), ADAM, "eps, its size or its place"),
+    "eps before the correction": (
+        with_direction(eps_before_correction),
+        ADAM,
+        "eps, its value or its position",
+    ),
+    "eps of Keras": (with_eps(1e-7), ADAM, "eps, its value or its position"),
     "no eps": (with_eps(0.0), ADAM, "where the gradient is zero: a division of 0 by 0"),
     "absolute value for the square": (
         adam(square=lambda v, g: B2 * v + (1 - B2) * abs(g)),
@@ -351,22 +362,22 @@ WRONG = {
         ADAM,
         "every update is 10 times",
     ),
-    "old mean": (per_leaf(2, with_old_moment), ADAM, "no moment differs"),
-    "old square": (per_leaf(2, with_old_square), ADAM, "no moment differs"),
-    "Nesterov's look-ahead": (per_leaf(2, looking_ahead), ADAM, "no moment differs"),
-    "one square for a whole leaf": (
+    "old mean": (per_leaf(2, with_old_moment), ADAM, "the moments agree"),
+    "old square": (per_leaf(2, with_old_square), ADAM, "the moments agree"),
+    "Nesterov's look-ahead": (per_leaf(2, looking_ahead), ADAM, "the moments agree"),
+    "one second moment for a whole leaf": (
         adam(square=lambda v, g: B2 * v + (1 - B2) * jnp.mean(g * g)),
         ADAM,
         "nu",
     ),
     "moments rounded to bfloat16": (per_leaf(2, in_bfloat16), ADAM, "differs first, at step 1"),
     "uphill": (
-        finished(lambda m, v, t: -adam_step(m, v, t)),
+        with_direction(lambda m, v, t: -adam_step(m, v, t)),
         ADAM,
-        "-1 times the reference: the sign",
+        "-1 times the reference: wrong sign",
     ),
     "applied twice": (
-        finished(lambda m, v, t: 2 * adam_step(m, v, t)),
+        with_direction(lambda m, v, t: 2 * adam_step(m, v, t)),
         ADAM,
         "every update is 2 times",
     ),
@@ -381,27 +392,27 @@ WRONG = {
     "L2 in the gradient": (per_leaf(2, coupled_decay), ADAMW, "differs first, at step 1"),
     "no decay": (ADAM, ADAMW, "0.001 times the parameters: weight decay"),
     "decay without the rate": (
-        decayed(lambda d, p: -RATE * d - DECAY * p),
+        with_decay(lambda d, p: -RATE * d - DECAY * p),
         ADAMW,
         "-0.099 times the parameters",
     ),
     "decay with the rate twice": (
-        decayed(lambda d, p: -RATE * (d + RATE * DECAY * p)),
+        with_decay(lambda d, p: -RATE * (d + RATE * DECAY * p)),
         ADAMW,
         "0.00099 times the parameters",
     ),
     "decay after the step": (
-        decayed(lambda d, p: -RATE * d - RATE * DECAY * (p - RATE * d)),
+        with_decay(lambda d, p: -RATE * d - RATE * DECAY * (p - RATE * d)),
         ADAMW,
-        "no moment differs",
+        "the moments agree",
     ),
-    "growth in place of decay": (
-        decayed(lambda d, p: -RATE * (d - DECAY * p)),
+    "growth instead of decay": (
+        with_decay(lambda d, p: -RATE * (d - DECAY * p)),
         ADAMW,
         "0.002 times the parameters",
     ),
     "vectors do not decay": (
-        decayed(lambda d, p: -RATE * (d + DECAY * p * (p.ndim > 1))),
+        with_decay(lambda d, p: -RATE * (d + DECAY * p * (p.ndim > 1))),
         ADAMW,
         "some leaves agree: layer/weights",
     ),
@@ -414,17 +425,17 @@ WRONG = {
     "old velocity": (
         momentum(lambda g, v: (v, MU * v + g)),
         MOMENTUM,
-        "the reference's of one step earlier",
+        "that of the reference one step earlier",
     ),
-    "plain momentum for Nesterov's": (
+    "plain momentum instead of Nesterov's": (
         momentum(lambda g, v: (MU * v + g,) * 2),
         NESTEROV,
-        "no moment differs",
+        "the moments agree",
     ),
     "look-ahead of the old velocity": (
         momentum(lambda g, v: (g + MU * v, MU * v + g)),
         NESTEROV,
-        "no moment differs",
+        "the moments agree",
     ),
     "look-ahead twice": (
         momentum(lambda g, v: (g + MU * (g + MU * (MU * v + g)), MU * v + g)),
@@ -442,12 +453,12 @@ WRONG = {
         SCHEDULED,
         "every update is 0.9895",
     ),
-    "schedule that stands still": (
+    "constant schedule": (
         descent(lambda t, g, p: -SCHEDULE(0) * g),
         SCHEDULED,
         "a schedule or a bias correction",
     ),
-    "gradient of unit length": (
+    "normalized gradient of each leaf": (
         descent(lambda t, g, p: -RATE * g / (jnp.linalg.norm(g) + EPS)),
         DESCENT,
         "",
@@ -455,9 +466,9 @@ WRONG = {
     "rate rounded to float32": (
         optax.sgd(float(np.float32(RATE))),
         DESCENT,
-        "only float64 shows it",
+        "only float64 shows the difference",
     ),
-    "a single step of momentum too much": (
+    "momentum in a single step": (
         per_leaf(1, lambda t, g, p, v: (-RATE * (g + jnp.where(t == 2, MU * v, 0)), g)),
         DESCENT,
         "agree",

@@ -1,4 +1,4 @@
-"""Pictures show the numbers they are given."""
+"""Plots show the numbers of the comparison."""
 
 import jax
 import numpy as np
@@ -15,7 +15,7 @@ def comparison():
         return jaxnet.compare_optimizers(jaxnet.adam(0.011), optax.adam(0.01), steps=20)
 
 
-def test_a_panel_shows_both_distances(comparison):
+def test_each_panel_shows_both_distances(comparison):
     figure = plot_comparison(comparison)
     for axes, problem in zip(figure.axes, comparison.problems, strict=False):
         assert axes.get_title() == f"{problem.name}: {problem.verdict}"
@@ -28,11 +28,11 @@ def test_a_panel_shows_both_distances(comparison):
     assert [text.get_text() for text in zero.texts] == ["no distance"]
 
 
-def test_a_picture_can_be_saved(comparison, tmp_path):
+def test_a_figure_can_be_saved(comparison, tmp_path):
     plot_comparison(comparison).savefig(tmp_path / "runs.png")
     assert (tmp_path / "runs.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_one_problem_is_one_panel(comparison):
+def test_one_problem_has_one_panel(comparison):
     figure = plot_comparison(comparison._replace(problems=comparison.problems[:1]))
     assert len(figure.axes) == 1

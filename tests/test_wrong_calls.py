@@ -1357,7 +1357,7 @@ ValueError: compare_optimizers: expected at least one problem. Received: none
 >>> compare(ADAM, ADAM, problems=3)
 TypeError: compare_optimizers: expected problems of type Sequence. Received: int 3
 >>> compare(ADAM, ADAM, problems=BOWL)
-TypeError: compare_optimizers: expected problems that are a problems.Problem. Received: str 'bowl'
+TypeError: compare_optimizers: expected problems of type Problem. Received: str 'bowl'
 >>> compare(ADAM, ADAM, problems=[BOWL._replace(parameters=[np.ones(2, int)])])
 TypeError: compare_optimizers: problem 'bowl': expected floating-point parameters.
 Received: int64[2] at '0'

@@ -1,4 +1,12 @@
-"""Whether an optimizer is the one it claims to be.
+"""Tests of optimizers: do they follow optax's protocol, and do they apply the expected rule?
 
-Read `problems`, `lockstep`, `hints` and `comparison`, then `requirements` and `conformance`.
+- `problems`: sources of gradients
+- `candidates`: the forms in which users pass an optimizer
+- `lockstep`: the updates of two optimizers from the same gradients, in float32 and in float64
+- `difference`: the first difference of two optimizers
+- `hints`: what common mistakes look like in the updates
+- `comparison`: `compare_optimizers`
+- `subject`: the optimizer under test, and what its requirements share
+- `update_requirements`, `state_requirements`: optax's protocol as executable requirements
+- `conformance`: `check_optimizer`
 """

@@ -1,9 +1,9 @@
-"""Does an optimizer keep what optax's protocol promises?
+"""Whether an optimizer follows optax's protocol.
 
-`check_optimizer` puts it through what research code does to optimizers: it compiles, scans and
-vectorises it, donates, shards and stores its state, and feeds it zeros, enormous numbers, odd trees
-and every precision. Each property has a name, and the report says what was seen. With a reference,
-it says as well whether this is the rule that it claims to be.
+`check_optimizer` tests what research code relies on: that an optimizer can be compiled, scanned and
+vectorized, that its state can be donated, sharded and serialized, and that it handles zero and huge
+gradients, any pytree and every precision. Each requirement has a name, and the report states the
+observation. Given a reference, the report also says whether the update rules agree.
 """
 
 from collections.abc import Callable
@@ -11,21 +11,47 @@ from typing import Any, NamedTuple
 
 import optax
 
-from jaxnet.core import checks
-from jaxnet.testing.comparison import Comparison, Optimizer, as_optimizer, compare_optimizers
-from jaxnet.testing.requirements import (
-    PROPERTIES,
-    Failed,
-    NotAsked,
-    Subject,
-    first_line,
-    runs,
-    untraced,
+from jaxnet.core.checks import boolean, door
+from jaxnet.testing import state_requirements as state
+from jaxnet.testing import update_requirements as updates
+from jaxnet.testing.candidates import (
+    Optimizer,
+    OptimizerFactory,
+    describe_error,
+    find_factory,
+    make_optimizer,
 )
+from jaxnet.testing.comparison import Comparison, compare_optimizers
+from jaxnet.testing.subject import Failed, NotApplicable, Requirement, Subject, forget_traces
+
+REQUIREMENTS: dict[str, Requirement] = {
+    "state keeps its shapes and dtypes": state.require_type,
+    "is compiled once": updates.require_compilations,
+    "is pure": updates.require_purity,
+    "eager, jit, scan and cond agree": updates.require_control_flow,
+    "vmap over learning rates": updates.require_vmap_over_rates,
+    "vmap over runs": updates.require_vmap_over_runs,
+    "supports jax.eval_shape": updates.require_eval_shape,
+    "updates have the parameters' dtype": updates.require_dtypes,
+    "updates and state are finite": updates.require_finiteness,
+    "accepts any pytree": updates.require_pytrees,
+    "independent of the split into leaves": updates.require_splitting,
+    "state can be donated": state.require_donation,
+    "state is sharded like the parameters": state.require_sharding,
+    "state can be serialized": state.require_serialization,
+    "step counter does not overflow": state.require_step_counter,
+    "decreases a quadratic": updates.require_descent,
+}
 
 
 class Check(NamedTuple):
-    """A property, whether it holds (`None` where the question does not arise) and what was seen."""
+    """The result of one requirement.
+
+    Attributes:
+        name: the requirement.
+        passed: whether it holds; None if it is not applicable.
+        seen: the observation, or why the requirement is not applicable.
+    """
 
     name: str
     passed: bool | None
@@ -33,11 +59,12 @@ class Check(NamedTuple):
 
 
 class Report(NamedTuple):
-    """What `check_optimizer` found; `print` it.
+    """The result of `check_optimizer`; `print` shows it as a table.
 
     Attributes:
-        checks: one for every property.
-        comparison: with the reference, where one was given and the two could be compared.
+        checks: one for each requirement.
+        comparison: the comparison with the reference; None if there is no reference, or if the two
+            cannot be compared.
     """
 
     checks: tuple[Check, ...]
@@ -49,7 +76,7 @@ class Report(NamedTuple):
         return all(check.passed is not False for check in self.checks)
 
     def raise_if_failed(self) -> None:
-        """Raises an `AssertionError` with the whole report, unless every check passed."""
+        """Raises an `AssertionError` that contains the report if a check failed."""
         if not self.passed:
             raise AssertionError(f"the optimizer does not conform\n\n{self}")
 
@@ -58,97 +85,82 @@ class Report(NamedTuple):
         words = {True: "passed", False: "FAILED", None: "-"}
         lines = [f"{words[c.passed]:6}  {c.name:{width}}  {c.seen}" for c in self.checks]
         failed = sum(check.passed is False for check in self.checks)
-        asked = sum(check.passed is not None for check in self.checks)
-        lines += ["", f"{failed} of {asked} checks failed" if failed else f"{asked} checks passed"]
+        total = sum(check.passed is not None for check in self.checks)
+        lines += ["", f"{failed} of {total} checks failed" if failed else f"{total} checks passed"]
         if self.comparison and self.comparison.verdict == "different":
             lines += ["", str(self.comparison)]
         return "\n".join(lines)
 
 
-@checks.door
+@door
 def check_optimizer(
-    optimizer: Optimizer | Callable[[Any], Optimizer],
+    optimizer: Optimizer | OptimizerFactory,
     *,
-    reference: Optimizer | Callable[[Any], Optimizer] | None = None,
+    reference: Optimizer | OptimizerFactory | None = None,
     per_element: bool = False,
 ) -> Report:
-    """Checks the properties that every optimizer must have, each by name.
+    """Tests the requirements that every optimizer should meet.
 
     Args:
-        optimizer: an optax `GradientTransformation`, a bare pair `(init, update)`, or a function
-            from the learning rate to one of these, such as `adam` or `lambda rate: sgd(rate,
-            momentum=0.9)`. Only with such a function can rates be vectorised over; all else is
-            then checked at a rate of 0.01.
-        reference: the rule that it should be, in any of these forms.
-        per_element: whether it claims to treat each element by itself, so that it cannot matter
-            how parameters are split into leaves.
+        optimizer: an optax `GradientTransformation`, a pair of functions `(init, update)`, or a
+            function from the learning rate to one of these, such as `adam` or `lambda rate:
+            sgd(rate, momentum=0.9)`. `vmap` over learning rates needs such a function; all other
+            requirements then use a learning rate of 0.01.
+        reference: an optimizer with the expected update rule, in any of these forms.
+        per_element: whether the optimizer claims to treat each element independently, so that the
+            split of the parameters into leaves makes no difference.
+
+    Returns:
+        The report. It has a single check if init and update cannot be called.
 
     Raises:
-        TypeError: no optimizer in any of these forms.
+        TypeError: the optimizer or the reference has none of these forms.
 
+    >>> import optax
     >>> from jaxnet import gradient_descent
     >>> report = check_optimizer(gradient_descent, reference=optax.sgd, per_element=True)
     >>> report.raise_if_failed()
     >>> print(report.checks[1].seen)
-    shapes, dtypes and weak types of 1 leaves
+    same shapes, dtypes and weak types; leaves: 1
     """
-    checks.boolean("per_element", per_element)
-    init, update = map(_as_it_is_now, _built("optimizer", optimizer))
-    subject = Subject(init, update, _function(optimizer), per_element)
-    expected = None if reference is None else _built("reference", reference)
-    results = [_tried("runs", runs, subject)]
-    if not results[0].passed:  # then all else would say the same
+    boolean("per_element", per_element)
+    init, update = map(_wrap, make_optimizer("optimizer", optimizer))
+    subject = Subject(init, update, find_factory(optimizer), per_element)
+    expected = None if reference is None else make_optimizer("reference", reference)
+    results = [_check("init and update can be called", updates.require_call, subject)]
+    if not results[0].passed:  # all other requirements would fail for the same reason
         return Report(tuple(results), None)
-    with untraced(subject):
-        results += [_tried(name, property, subject) for name, property in PROPERTIES.items()]
+    with forget_traces(subject):
+        results += [_check(name, require, subject) for name, require in REQUIREMENTS.items()]
     if expected is None:
         return Report(tuple(results), None)
-    comparison, result = _compared(subject, expected)
+    comparison, result = _compare(subject, expected)
     return Report((*results, result), comparison)
 
 
-_RATE = 0.01
-
-
-def _function(optimizer: Any) -> Callable[[Any], Any] | None:
-    """What is given, if it is a function from the learning rate to an optimizer."""
-    return optimizer if callable(optimizer) and not hasattr(optimizer, "update") else None
-
-
-def _built(role: str, optimizer: Any) -> optax.GradientTransformation:
-    make = _function(optimizer)
-    try:
-        built = make(_RATE) if make else optimizer
-    except Exception as error:
-        raise checks.InvalidType(
-            f"expected the {role} as a function of the learning rate. Received: {first_line(error)}"
-        ) from error
-    return as_optimizer(role, built)
-
-
-def _as_it_is_now(function: Callable[..., Any]) -> Callable[..., Any]:
-    """A function that `jax.jit` has not seen, in place of one that may have changed since."""
+def _wrap(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Wraps a function in a new object, for which `jax.jit` has no cached trace."""
     return lambda *args, **kwargs: function(*args, **kwargs)
 
 
-def _tried(name: str, property: Callable[[Subject], str], subject: Subject) -> Check:
+def _check(name: str, require: Requirement, subject: Subject) -> Check:
     try:
-        return Check(name, True, property(subject))
-    except NotAsked as reason:
+        return Check(name, True, require(subject))
+    except NotApplicable as reason:
         return Check(name, None, str(reason))
     except Failed as failure:
         return Check(name, False, str(failure))
-    except Exception as error:  # whatever the optimizer raises is what was seen
-        return Check(name, False, first_line(error))
+    except Exception as error:  # raised by the optimizer
+        return Check(name, False, describe_error(error))
 
 
-def _compared(
+def _compare(
     subject: Subject, reference: optax.GradientTransformation
 ) -> tuple[Comparison | None, Check]:
-    name = "is the reference's rule"
+    name = "update rule of the reference"
     try:
         comparison = compare_optimizers((subject.init, subject.update), reference)
     except ValueError as error:
-        return None, Check(name, False, first_line(error))
+        return None, Check(name, False, describe_error(error))
     verdict = str(comparison).splitlines()[0]
     return comparison, Check(name, comparison.verdict != "different", verdict)

@@ -1,18 +1,16 @@
-"""Two optimizers in lockstep: what both make of the same gradients, step by step.
+"""Two optimizers in lockstep: the updates that both compute from the same gradients.
 
-Training curves cannot tell two optimizers apart. Two right Adams that round differently drift apart
-without end, and a wrong one converges as well. So both are fed the gradients that the reference
-meets on its way, and what they make of each is compared, element by element, in units in the last
-place.
+Training curves cannot tell two optimizers apart: correct implementations diverge from each other by
+rounding, and an incorrect one may converge as well. Therefore both optimizers receive the same
+gradients, those along the trajectory of the reference, and their updates are compared element by
+element, in units in the last place (ULPs).
 
-What separates rounding from a difference is precision itself. All is done in float32 and again in
-float64. Rounding is about as many units in either, however ill-conditioned the formula; a different
-rule is `2**29` times as many units in float64, since each of float32's is that many of float64's.
-The limit lies halfway between the two, at `2**14.5` times, so that either has a margin of 23,000.
+Comparing in float32 and in float64 separates rounding from a difference in the rule. Rounding
+errors are about as many ULPs in either precision. A difference in the rule is `2**29` times as many
+ULPs in float64. The threshold lies between, at a factor of `2**14.5`.
 """
 
 import contextlib
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeAlias
 
@@ -23,19 +21,19 @@ import optax
 from jax.tree_util import Partial
 from jax.typing import ArrayLike
 from jaxtyping import Array, Int, PyTree
+from optax import GradientTransformation
 
 from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
 
-AGREEMENT = 2.0**14.5
+ULP_THRESHOLD = 2.0**14.5
 PRECISIONS = ("float32", "float64")
 
-Rule: TypeAlias = optax.GradientTransformation
 Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
 
 
-def cast(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
-    """The problem's start and source of gradients, in one precision."""
+def cast_problem(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
+    """Returns the starting point and the gradient function of a problem, in one precision."""
 
     def cast(leaf: Any) -> Any:
         leaf = np.asarray(leaf)
@@ -47,30 +45,33 @@ def cast(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
 
 
 class _Trajectory(NamedTuple):
-    """Of every step, each leaf `[steps, ...]`."""
+    """All steps of a run; every leaf is `[steps, ...]`."""
 
     parameters: PyTree  # before the step
     gradients: PyTree
-    after: PyTree  # the parameters after it
+    after: PyTree  # the parameters after the step
 
 
 def _run(
-    optimizer: Rule, start: PyTree, gradients: Partial, steps: Int[Array, " steps"]
+    optimizer: GradientTransformation,
+    start: PyTree,
+    gradients: Partial,
+    steps: Int[Array, " steps"],
 ) -> _Trajectory:
-    """A run on the gradients it meets."""
+    """Runs an optimizer on the gradients along its own trajectory."""
     arguments = start, gradients.args, gradients.keywords, steps
     return compilation.compile_once(_make_run, (optimizer, gradients.func), arguments)(*arguments)
 
 
 def _make_run(
-    optimizer: Rule,
+    optimizer: GradientTransformation,
     function: Callable[..., PyTree],
     start: PyTree,
     args: tuple[Any, ...],
     keywords: dict[str, Any],
     steps: Int[Array, " steps"],
 ) -> _Trajectory:
-    init, update = _counting_widely(optimizer, start)
+    init, update = _widen_counters(optimizer, start)
 
     def step(carry: tuple[PyTree, Any], t: Int[Array, ""]) -> Any:
         parameters, state = carry
@@ -82,17 +83,19 @@ def _make_run(
     return jax.lax.scan(step, (start, init(start)), steps)[1]
 
 
-def _replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
-    """The updates and the states that the optimizer makes of someone's trajectory.
+def _replay(optimizer: GradientTransformation, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
+    """Computes an optimizer's updates and states from the gradients of a given trajectory.
 
-    Both optimizers are replayed by this same program, so that equal rules give equal bits.
+    The reference is replayed too, by the same program, so that equal rules give equal bits.
     """
     return compilation.compile_once(_make_replay, (optimizer,), (trajectory,))(trajectory)
 
 
-def _make_replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
+def _make_replay(
+    optimizer: GradientTransformation, trajectory: _Trajectory
+) -> tuple[PyTree, PyTree]:
     start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
-    init, update = _counting_widely(optimizer, start)
+    init, update = _widen_counters(optimizer, start)
 
     def step(state: Any, recorded: _Trajectory) -> Any:
         updates, state = update(recorded.gradients, state, recorded.parameters)
@@ -101,38 +104,38 @@ def _make_replay(optimizer: Rule, trajectory: _Trajectory) -> tuple[PyTree, PyTr
     return jax.lax.scan(step, init(start), trajectory)[1]
 
 
-def _counting_widely(
-    optimizer: optax.GradientTransformation, parameters: PyTree
-) -> optax.GradientTransformation:
-    """The optimizer with its counts in int64 where there are such, in runs in float64.
+def _widen_counters(
+    optimizer: GradientTransformation, parameters: PyTree
+) -> GradientTransformation:
+    """Converts the int32 scalars of an optimizer's state to int64 if 64-bit types are enabled.
 
-    JAX divides int32 by int32 in float32, even there: a schedule would have the rounding of that.
+    JAX divides int32 by int32 in float32 even then, so the values of a schedule would be rounded to
+    float32. An optimizer that accepts only int32 counters is returned unchanged.
     """
 
     def init(parameters: PyTree) -> Any:
-        return jax.tree.map(_widened, optimizer.init(parameters))
+        return jax.tree.map(_widen, optimizer.init(parameters))
 
     def update(gradients: PyTree, state: Any, parameters: PyTree) -> Any:
         updates, after = optimizer.update(gradients, state, parameters)
-        return updates, jax.tree.map(_widened, after)
+        return updates, jax.tree.map(_widen, after)
 
-    wide = optax.GradientTransformation(init, update)
     try:
         state = tracing.shapes(init, parameters)
         _, after = tracing.shapes(update, parameters, state, parameters)
         trees.same_tree("state", after, "the one before", state)
-    except (TypeError, ValueError):  # it insists on int32
+    except (TypeError, ValueError):
         return optimizer
-    return wide
+    return GradientTransformation(init, update)
 
 
-def _widened(leaf: Any) -> Any:
-    is_count = jnp.ndim(leaf) == 0 and jnp.result_type(leaf) == jnp.int32
-    return jnp.asarray(leaf, int) if is_count else leaf
+def _widen(leaf: Any) -> Any:
+    is_counter = jnp.ndim(leaf) == 0 and jnp.result_type(leaf) == jnp.int32
+    return jnp.asarray(leaf, int) if is_counter else leaf
 
 
 class Lockstep(NamedTuple):
-    """Two optimizers on one problem, in one precision; candidate first."""
+    """Two optimizers on one problem, in one precision; in pairs, the candidate comes first."""
 
     dtype: str
     steps: int
@@ -140,32 +143,44 @@ class Lockstep(NamedTuple):
     parameters: Leaves
     updates: tuple[Leaves, Leaves]
     states: tuple[Leaves, Leaves]
-    units: Leaves
+    ulps: Leaves  # the distance of the updates
 
-    def largest(self) -> float:
-        """The largest distance of two updates."""
-        return max(float(units.max(initial=0)) for units in self.units.values())
+    def max_ulps(self) -> float:
+        """Returns the largest distance of two updates, in ULPs."""
+        return max(float(ulps.max(initial=0)) for ulps in self.ulps.values())
 
-    def identical(self) -> bool:
-        """Whether all updates have the same bits."""
-        ours, theirs = self.updates
+    def is_identical(self) -> bool:
+        """Whether all updates are bitwise equal."""
+        candidate, reference = self.updates
         return all(
-            ours[path].dtype == theirs[path].dtype
-            and ours[path].tobytes() == theirs[path].tobytes()
-            for path in theirs
+            candidate[path].dtype == reference[path].dtype
+            and candidate[path].tobytes() == reference[path].tobytes()
+            for path in reference
         )
 
 
 def run_lockstep(
-    candidate: Rule,
-    reference: Rule,
+    candidate: GradientTransformation,
+    reference: GradientTransformation,
     problem: Problem,
     dtype: str,
     steps: int,
 ) -> Lockstep:
-    """What both make of the gradients on the reference's way, as long as that stays finite."""
+    """Computes the updates of both optimizers along the trajectory of the reference.
+
+    The result ends before the first step at which the reference is non-finite.
+
+    Args:
+        candidate, reference: the two optimizers.
+        problem: the source of gradients.
+        dtype: the precision, "float32" or "float64".
+        steps: the number of steps, at least 1.
+
+    Raises:
+        InvalidValue: the reference is non-finite at its first step.
+    """
     with _precision(dtype):
-        start, gradients = cast(problem, dtype)
+        start, gradients = cast_problem(problem, dtype)
         trajectory = _run(reference, start, gradients, jnp.arange(steps, dtype=jnp.int32))
         replays = [_replay(optimizer, trajectory) for optimizer in (candidate, reference)]
         (ours, our_state), (theirs, their_state) = (tuple(map(_floats, r)) for r in replays)
@@ -176,39 +191,41 @@ def run_lockstep(
         until = steps if finite.all() else int(finite.argmin())
         if until == 0:
             raise checks.InvalidValue(
-                "expected a reference that is finite on its first step. "
-                f"Received: one that is not, on problem {problem.name!r} in {dtype}"
+                "expected a reference that is finite at its first step. "
+                f"Received: a non-finite one, on problem {problem.name!r} in {dtype}"
             )
 
         def cut(leaves: Leaves) -> Leaves:
             return {path: leaf[:until] for path, leaf in leaves.items()}
 
-        ours, theirs = cut(ours), cut(theirs)
+        ours, theirs, parameters = cut(ours), cut(theirs), cut(_floats(trajectory.parameters))
         return Lockstep(
             dtype,
             until,
             cut(_floats(trajectory.gradients)),
-            cut(_floats(trajectory.parameters)),
+            parameters,
             (ours, theirs),
             (cut(our_state), cut(their_state)),
-            _units(ours, theirs, cut(_floats(trajectory.parameters)), dtype),
+            _update_distances(ours, theirs, parameters, dtype),
         )
 
 
-def _units(ours: Leaves, theirs: Leaves, parameters: Leaves, dtype: str) -> Leaves:
-    """How far apart the updates are.
+def _update_distances(ours: Leaves, theirs: Leaves, parameters: Leaves, dtype: str) -> Leaves:
+    """Returns the distance of the updates in ULPs.
 
-    A candidate that returns new parameters minus old ones is as exact as parameters are, no more.
+    If the candidate returns the new parameters minus the old ones, its updates are only as exact as
+    the parameters, and distances are in ULPs of the parameters where these are larger.
     """
     subtracted = all(_is_difference(ours[path], p) for path, p in parameters.items())
-    units_of = parameters if subtracted else dict.fromkeys(parameters, np.zeros(()))
-    return {p: units_apart(ours[p], theirs[p], dtype, unit_of=units_of[p]) for p in theirs}
+    scales = parameters if subtracted else dict.fromkeys(parameters, np.zeros(()))
+    return {p: ulp_distance(ours[p], theirs[p], dtype, scale=scales[p]) for p in theirs}
 
 
 def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
-    """Whether every update has just the digits that are left when parameters are subtracted.
+    """Whether every update could be the difference of new and old parameters.
 
-    The difference of two numbers within a factor of two is exact (Sterbenz, 1974).
+    The difference of two numbers within a factor of two is exact (Sterbenz, 1974), so adding such
+    an update to the parameters and subtracting them again recovers its bits.
     """
     near = np.abs(updates) < np.abs(parameters) / 2
     updates, parameters = updates.astype(parameters.dtype)[near], parameters[near]
@@ -220,53 +237,59 @@ def _precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
 
 
 def _floats(tree: PyTree) -> Leaves:
-    """The floating-point leaves by their paths."""
+    """Returns the floating-point leaves by path."""
     leaves = trees.named_leaves(tree)
     floats = {p: a for p, a in leaves.items() if jnp.issubdtype(a.dtype, jnp.floating)}
     return {path: np.asarray(leaf) for path, leaf in floats.items()}
 
 
-def units_apart(
-    a: np.ndarray, b: np.ndarray, dtype: str, *, unit_of: ArrayLike = 0.0
-) -> np.ndarray:
-    """The distance of two arrays in units in the last place of the larger number, or of `unit_of`.
+def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike = 0.0) -> np.ndarray:
+    """Returns `|a - b|` in units in the last place (ULPs), element by element.
 
-    Infinite where one is not finite and the other is not the same.
+    Args:
+        a, b: arrays of one shape.
+        dtype: the precision whose ULPs are counted, "float32" or "float64".
+        scale: the unit is the ULP of the largest of `|a|`, `|b|` and `|scale|`.
 
-    >>> units_apart(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
+    Returns:
+        The distances in float64: 0 for equal infinities; infinite where only one element is
+        non-finite, and for NaN.
+
+    >>> ulp_distance(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
     array([ 2.,  0., inf])
     """
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     info = np.finfo(dtype)
-    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(unit_of))
+    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(scale))
     exponent = np.frexp(largest)[1] - 1
-    unit = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
+    ulp = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(a == b, 0, np.abs(a - b) / unit)
+        distance = np.where(a == b, 0, np.abs(a - b) / ulp)
     return np.where(np.isnan(distance), np.inf, distance)
 
 
-def verdict_of(locksteps: list[Lockstep]) -> str:
-    """What lockstep in float32 and in float64 shows of one problem."""
-    if all(lockstep.identical() for lockstep in locksteps):
-        return "identical"
-    single, double = (lockstep.largest() for lockstep in locksteps)
-    finite = math.isfinite(single) and math.isfinite(double)
-    return "rounding" if finite and double <= AGREEMENT * max(single, 1) else "different"
-
-
-def free_runs(
-    candidate: Rule,
-    reference: Rule,
+def measure_divergence(
+    candidate: GradientTransformation,
+    reference: GradientTransformation,
     problem: Problem,
     steps: int,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The candidate's distance from the reference, and that of the reference moved by one unit."""
-    start, gradients = cast(problem, "float32")
-    moved = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
+    """Measures how far free-running trajectories diverge from that of the reference, in float32.
+
+    Args:
+        candidate, reference: the two optimizers.
+        problem: the source of gradients.
+        steps: the number of steps, at least 1.
+
+    Returns:
+        The Euclidean distance after each step, `[steps]`, of the candidate's trajectory; and that
+        of the reference started one ULP away, the chaos floor.
+    """
+    start, gradients = cast_problem(problem, "float32")
+    perturbed = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
     numbers = jnp.arange(steps, dtype=jnp.int32)
-    cases = [(reference, start), (candidate, start), (reference, moved)]
-    ends = [_floats(_run(rule, at, gradients, numbers).after) for rule, at in cases]
+    runs = [(reference, start), (candidate, start), (reference, perturbed)]
+    ends = [_floats(_run(optimizer, p, gradients, numbers).after) for optimizer, p in runs]
 
     def distance(ours: Leaves) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):

@@ -1,14 +1,15 @@
-"""Problems on which two optimizers show whether they are the same.
+"""Test problems for comparing optimizers.
 
-Each is a start and a source of gradients. The standard ones share one tree of parameters, a matrix,
-a vector and a scalar, so that an optimizer is compiled once for all of them; what differs is where
-their gradients come from: from bowls round and narrow, from Rosenbrock's valley, from a small
-network, or from a list of mostly zeros, of nothing but zeros, or of sizes twenty orders of
-magnitude apart. Convergence plays no part: a mistake is to change some update somewhere.
+A problem is a starting point and a source of gradients. The standard problems share one tree of
+parameters (a matrix, a vector and a scalar), so that an optimizer is compiled once for all of them.
+They differ in their gradients: those of quadratics, well and ill conditioned, of Rosenbrock's
+function and of a small network; or a fixed sequence of gradients that are mostly zero, all zero, or
+spread over twenty orders of magnitude. Convergence does not matter: the purpose of a problem is
+that a mistake in an optimizer changes some of its updates.
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -25,17 +26,30 @@ from jaxnet.nn.losses import softmax_cross_entropy
 Parameters: TypeAlias = PyTree
 
 
+@runtime_checkable
+class GradientFunction(Protocol):
+    """The gradients of a problem at given parameters, a pure function that JAX can trace."""
+
+    def __call__(self, parameters: Parameters, step: Int[Array, ""], /) -> Parameters:
+        """Returns gradients with the structure, shapes and dtypes of `parameters`.
+
+        Args:
+            parameters: the current parameters.
+            step: the number of steps before this one: 0, 1, ...
+        """
+        ...
+
+
 class Problem(NamedTuple):
-    """A start and a source of gradients.
+    """A starting point and a source of gradients.
 
     Attributes:
-        name: for reports.
-        parameters: where to start, any tree of floating-point arrays; every comparison casts them
-            to the precision it is made in.
-        gradients: `gradients(parameters, step) -> gradients`, a tree like the parameters, for step
-            0, 1, ...; pure, and computed in the parameters' precision. As a
-            `jax.tree_util.Partial` of a function and arrays it has its arrays cast as well, and
-            problems that differ in nothing else are compiled once.
+        name: the problem's name in reports.
+        parameters: the starting point, any pytree of floating-point arrays. A comparison casts
+            them to float32 and to float64.
+        gradients: `gradients(parameters, step) -> gradients`. If it is a `jax.tree_util.Partial`,
+            its arrays are cast like the parameters, and problems that differ only in these arrays
+            share one compiled program.
 
     >>> bowl = Problem("bowl", np.ones(3), jax.grad(lambda x, step: jnp.sum(x**2)))
     >>> bowl.gradients(jnp.ones(3), 0)
@@ -44,17 +58,20 @@ class Problem(NamedTuple):
 
     name: str
     parameters: Parameters
-    gradients: Callable[[Parameters, Int[Array, ""]], Parameters]
+    gradients: GradientFunction
 
 
 @checks.door
 def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
-    """The problems that optimizers are compared on; another seed draws other numbers.
+    """Returns the problems on which `compare_optimizers` compares by default.
 
-    Their gradients are bounded near the start, so that no usual learning rate diverges.
+    Near the starting point their gradients are bounded, so that no common learning rate diverges.
+
+    Args:
+        seed: the seed of the random numbers in the problems, at least 0.
 
     Raises:
-        ValueError, TypeError: a seed that is not an integer of at least 0.
+        ValueError, TypeError: the seed is not an integer of at least 0.
 
     >>> [problem.name for problem in standard_problems()]
     ['quadratic', 'narrow quadratic', 'rosenbrock', 'network', 'sparse', 'zero', 'magnitudes']
@@ -62,26 +79,27 @@ def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
     seed = checks.integer("seed", seed, 0)
     random = np.random.default_rng(seed)
     normal, uniform = random.standard_normal, random.uniform
-    start = _drawn(normal)
-    still = _Numbers(
-        curvature=_drawn(np.zeros),
-        centre=_drawn(normal),
-        noise=_drawn(np.zeros, _ROWS),
+    start = _make_tree(normal)
+    zero = _Constants(
+        curvature=_make_tree(np.zeros),
+        centre=_make_tree(normal),
+        noise=_make_tree(np.zeros, _ROWS),
         inputs=normal((_EXAMPLES, _FEATURES)),
         labels=random.integers(_FEATURES, size=_EXAMPLES),
     )
-    noise = _drawn(normal, _ROWS)
-    rare = jax.tree.map(lambda n: n * (random.random(n.shape) < 0.1), noise)
-    spread = jax.tree.map(np.multiply, noise, _drawn(lambda shape: 10 ** uniform(-10, 10, shape)))
-    narrow = _drawn(lambda shape: 10 ** uniform(-6, 0, shape))
+    noise = _make_tree(normal, _ROWS)
+    sparse = jax.tree.map(lambda n: n * (random.random(n.shape) < 0.1), noise)
+    scales = _make_tree(lambda shape: 10 ** uniform(-10, 10, shape))
+    magnitudes = jax.tree.map(np.multiply, noise, scales)
+    narrow = _make_tree(lambda shape: 10 ** uniform(-6, 0, shape))
     sources = {
-        "quadratic": (0, still._replace(curvature=_drawn(lambda shape: uniform(0.5, 1, shape)))),
-        "narrow quadratic": (0, still._replace(curvature=narrow)),
-        "rosenbrock": (1, still),
-        "network": (2, still),
-        "sparse": (0, still._replace(noise=rare)),
-        "zero": (0, still),
-        "magnitudes": (0, still._replace(noise=spread)),
+        "quadratic": (0, zero._replace(curvature=_make_tree(lambda s: uniform(0.5, 1, s)))),
+        "narrow quadratic": (0, zero._replace(curvature=narrow)),
+        "rosenbrock": (1, zero),
+        "network": (2, zero),
+        "sparse": (0, zero._replace(noise=sparse)),
+        "zero": (0, zero),
+        "magnitudes": (0, zero._replace(noise=magnitudes)),
     }
     return tuple(Problem(name, start, Partial(_gradients, *s)) for name, s in sources.items())
 
@@ -89,11 +107,11 @@ def standard_problems(seed: int = 0) -> tuple[Problem, ...]:
 _FEATURES, _HIDDEN = 4, 3
 _LAYER = dense(_FEATURES, _HIDDEN, tanh)
 _EXAMPLES, _BATCH = 32, 8
-_ROWS = 97  # of noise, which repeats; a prime, to keep out of step with all else
+_ROWS = 97  # of noise, used cyclically; a prime, so that no other period divides it
 
 
-class _Numbers(NamedTuple):
-    """What the standard problems are made of; each uses a part."""
+class _Constants(NamedTuple):
+    """The arrays that define a standard problem; each problem uses some of them."""
 
     curvature: Parameters
     centre: Parameters
@@ -102,32 +120,32 @@ class _Numbers(NamedTuple):
     labels: Int[ArrayLike, " examples"]
 
 
-def _drawn(draw: Callable[[tuple[int, ...]], Any], *rows: int) -> Parameters:
-    """The tree of the standard problems, each leaf `draw(shape)`."""
+def _make_tree(draw: Callable[[tuple[int, ...]], Any], *rows: int) -> Parameters:
+    """Makes the parameter tree of the standard problems, each leaf as `draw(shape)`."""
     layer = DenseParameters(draw((*rows, _FEATURES, _HIDDEN)), draw((*rows, _HIDDEN)))
     return {"layer": layer, "scale": draw(rows)}
 
 
 def _gradients(
-    kind: ArrayLike, numbers: _Numbers, parameters: Parameters, step: Int[Array, ""]
+    kind: ArrayLike, constants: _Constants, parameters: Parameters, step: Int[Array, ""]
 ) -> Parameters:
-    """One program for all, so that an optimizer is compiled with it once."""
+    """Selects the kind of problem at run time, so that all kinds share one compiled program."""
     kinds = (_quadratic, _rosenbrock, _network)
-    return jax.lax.switch(kind, kinds, numbers, parameters, step)
+    return jax.lax.switch(kind, kinds, constants, parameters, step)
 
 
-def _quadratic(numbers: _Numbers, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
-    """That of `curvature * (parameters - centre)**2 / 2`, plus a row of noise."""
+def _quadratic(constants: _Constants, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
+    """The gradient of `curvature * (parameters - centre)**2 / 2`, plus a row of noise."""
 
     def slope(curvature: Array, centre: Array, noise: Array, p: Array) -> Array:
         return curvature * (p - centre) + noise[step % _ROWS]
 
-    return jax.tree.map(slope, numbers.curvature, numbers.centre, numbers.noise, parameters)
+    return jax.tree.map(slope, constants.curvature, constants.centre, constants.noise, parameters)
 
 
-def _rosenbrock(numbers: _Numbers, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
-    """Of `log(1 + f)`, which has the valley of Rosenbrock's function f and bounded gradients."""
-    del numbers, step
+def _rosenbrock(constants: _Constants, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
+    """The gradient of `log(1 + f)` for Rosenbrock's function f: a curved valley, bounded slopes."""
+    del constants, step
 
     def height(parameters: Parameters) -> Array:
         x = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(parameters)])
@@ -136,13 +154,13 @@ def _rosenbrock(numbers: _Numbers, parameters: Parameters, step: Int[Array, ""])
     return jax.grad(height)(parameters)
 
 
-def _network(numbers: _Numbers, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
-    """Of a classifier's cost on the batches of a small data set, in turn.
+def _network(constants: _Constants, parameters: Parameters, step: Int[Array, ""]) -> Parameters:
+    """The gradient of a classifier's cost on consecutive batches of a small data set.
 
-    It has a hidden layer, and out of that the same weights, transposed.
+    The classifier has one hidden layer and tied weights: its output layer is the transposed first.
     """
     rows = (step * _BATCH + jnp.arange(_BATCH, dtype=jnp.int32)) % _EXAMPLES
-    inputs, labels = jnp.asarray(numbers.inputs)[rows], jnp.asarray(numbers.labels)[rows]
+    inputs, labels = jnp.asarray(constants.inputs)[rows], jnp.asarray(constants.labels)[rows]
 
     def cost(parameters: Parameters) -> Array:
         hidden = _LAYER.apply(parameters["layer"], inputs)

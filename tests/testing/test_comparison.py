@@ -1,4 +1,4 @@
-"""Comparing optimizers: no right one is called different, and no wrong one is not."""
+"""Comparing optimizers: correct ones are never called different, and incorrect ones always are."""
 
 import helpers
 import jax
@@ -10,27 +10,27 @@ import pytest
 
 import jaxnet
 from jaxnet.testing import comparison, problems
-from jaxnet.testing.lockstep import units_apart
+from jaxnet.testing.lockstep import ulp_distance
 
 SEEDS = range(3)
 STEPS = 200
 
 
 @pytest.fixture(autouse=True)
-def as_users_run():
-    """Hand-written optimizers add Python numbers to counts, as optax does; and no keys are used."""
+def default_settings():
+    """Hand-written optimizers add Python numbers to counters, as optax does; no keys are used."""
     with jax.numpy_dtype_promotion("standard"), jax.debug_key_reuse(False):
         yield
 
 
 @pytest.fixture
 def lockstep_only(monkeypatch):
-    """Without the runs of their own, which no verdict depends on, to save time."""
-    monkeypatch.setattr(comparison, "free_runs", lambda *_: (np.zeros(1), np.zeros(1)))
+    """Skips the free-running trajectories, on which no verdict depends, to save time."""
+    monkeypatch.setattr(comparison, "measure_divergence", lambda **_: (np.zeros(1), np.zeros(1)))
 
 
 @pytest.mark.parametrize("name", optimizer_variants.CORRECT)
-def test_no_false_alarm(name, lockstep_only):
+def test_no_false_positives(name, lockstep_only):
     candidate, reference = optimizer_variants.CORRECT[name]
     for seed in SEEDS:
         result = jaxnet.compare_optimizers(
@@ -41,7 +41,7 @@ def test_no_false_alarm(name, lockstep_only):
 
 
 @pytest.mark.parametrize("name", optimizer_variants.WRONG)
-def test_no_miss(name, lockstep_only):
+def test_no_false_negatives(name, lockstep_only):
     candidate, reference, words = optimizer_variants.WRONG[name]
     for seed in SEEDS:
         result = jaxnet.compare_optimizers(
@@ -51,7 +51,7 @@ def test_no_miss(name, lockstep_only):
         assert words in str(result)
 
 
-def test_there_are_enough_of_either():
+def test_there_are_enough_variants():
     assert len(optimizer_variants.CORRECT) >= 10
     assert len(optimizer_variants.WRONG) >= 30
 
@@ -59,33 +59,33 @@ def test_there_are_enough_of_either():
 BOWL = problems.Problem("bowl", np.array([3.0, 4.0]), lambda parameters, step: parameters)
 
 
-def test_free_runs_follow_the_closed_form():
-    """Descent at rate r on p**2 / 2 is p * (1 - r)**t."""
+def test_free_running_trajectories_follow_the_closed_form():
+    """Gradient descent with learning rate r on p**2 / 2 gives p * (1 - r)**t."""
     result = jaxnet.compare_optimizers(optax.sgd(0.2), optax.sgd(0.1), problems=[BOWL], steps=20)
     steps = np.arange(1, 21)
     expected = 5 * (0.9**steps - 0.8**steps)
     np.testing.assert_allclose(result.problems[0].distance, expected, rtol=1e-5)
-    unit = np.spacing(np.float32(3)) * np.sqrt(1 + 2**2)  # that of 4 is twice that of 3
+    unit = np.spacing(np.float32(3)) * np.sqrt(1 + 2**2)  # the ULP of 4 is twice that of 3
     floor = result.problems[0].chaos_floor
     np.testing.assert_allclose(floor[0], 0.9 * unit, atol=unit)
     assert (floor <= 3 * unit).all()
 
 
-def test_chaos_floor_is_above_a_right_optimizer_and_below_a_wrong_one():
+def test_chaos_floor_separates_correct_from_incorrect_optimizers():
     valley = [p for p in problems.standard_problems() if p.name == "rosenbrock"]
-    right, _ = optimizer_variants.CORRECT["PyTorch's order"]
-    wrong, _, _ = optimizer_variants.WRONG["betas swapped"]
-    for candidate, above in ((right, False), (wrong, True)):
+    correct, _ = optimizer_variants.CORRECT["PyTorch's order"]
+    incorrect, _, _ = optimizer_variants.WRONG["betas swapped"]
+    for candidate, above in ((correct, False), (incorrect, True)):
         result = jaxnet.compare_optimizers(
             candidate, optimizer_variants.ADAM, problems=valley, steps=500
         )
         distance, floor = result.problems[0].distance.max(), result.problems[0].chaos_floor.max()
         assert (distance > 10 * floor) == above
-    assert floor > 1e-4  # one unit, 1e-7, has grown
+    assert floor > 1e-4  # from one ULP, 1e-7
 
 
-def test_first_difference_is_found_where_it_is():
-    """One element of one leaf, once."""
+def test_first_difference_is_located():
+    """One element of one leaf differs, in one step."""
     parameters = {"a": np.ones((2, 3)), "b": [np.ones(4), np.ones(())]}
     problem = problems.Problem("ones", parameters, lambda parameters, step: parameters)
 
@@ -103,7 +103,7 @@ def test_first_difference_is_found_where_it_is():
     np.testing.assert_allclose(first.reference, -0.1 * 0.9**6, rtol=1e-12)
     np.testing.assert_allclose(first.candidate, 1.001 * first.reference, rtol=1e-12)
     np.testing.assert_allclose(first.units, 0.001 * 0.0531441 / 2**-57, rtol=1e-3)
-    assert "step 7, a[1, 2]: -0.0531972441 in place of -0.0531441" in str(result)
+    assert "step 7, a[1, 2]: -0.0531972441 instead of -0.0531441" in str(result)
     assert "hint:  some leaves agree: b/0, b/1 (on ones)" in str(result)
     assert "hint:  the first 6 steps agree" in str(result)
 
@@ -122,15 +122,15 @@ def test_an_overflow_in_float32_alone_is_a_difference():
     assert result.problems[0].units["float64"] < 10
 
 
-def test_comparison_ends_where_the_reference_is_not_finite():
-    """Descent at rate 1e3 multiplies by -999 in a step, which float32 holds for 12 of them."""
+def test_comparison_ends_where_the_reference_is_non_finite():
+    """A learning rate of 1e3 multiplies by -999 per step, which overflows float32 after 12."""
     result = jaxnet.compare_optimizers(
         jaxnet.gradient_descent(1e3), optax.sgd(1e3), problems=[BOWL], steps=50
     )
     assert result.verdict == "identical"
     assert 11 <= result.problems[0].steps <= 13
 
-    with helpers.refused(ValueError, "finite on its first step", "problem 'bowl' in float32"):
+    with helpers.refused(ValueError, "finite at its first step", "problem 'bowl' in float32"):
         never = optimizer_variants.descent(lambda t, g, p: g * jnp.nan)
         jaxnet.compare_optimizers(jaxnet.gradient_descent(0.1), never, problems=[BOWL], steps=5)
 
@@ -157,7 +157,7 @@ SCHEDULE = optax.cosine_decay_schedule(0.1, 50)
         (tuple(jaxnet.adam(0.1)), tuple(optax.adam(0.1))),
         (optax.lion(0.1), optax.lion(0.1)),
     ],
-    ids=["schedule", "chain", "injected", "accumulated", "bare pairs", "another of optax's"],
+    ids=["schedule", "chain", "injected", "accumulated", "bare pairs", "lion"],
 )
 def test_equal_rules_are_identical(pair):
     result = jaxnet.compare_optimizers(*pair, steps=60)
@@ -166,12 +166,12 @@ def test_equal_rules_are_identical(pair):
     assert all((p.distance == 0).all() for p in result.problems)
 
 
-def test_the_table_reads_well():
+def test_the_table_is_readable():
     result = jaxnet.compare_optimizers(
         jaxnet.adam(0.01, b1=0.8), optax.adam(0.01), problems=[BOWL], steps=5
     )
     lines = str(result).splitlines()
-    assert lines[0] == "different: the rule is not the reference's"
+    assert lines[0] == "different: the update rules differ"
     assert lines[3].split()[:3] == ["problem", "verdict", "steps"]
     assert lines[4].split()[:3] == ["bowl", "different", "5"]
     assert lines[6].startswith("first: on 'bowl' in float64, step 2, ")
@@ -179,24 +179,24 @@ def test_the_table_reads_well():
     assert max(map(len, lines)) <= 160
 
 
-def test_units_apart():
+def test_ulp_distance():
     random = np.random.default_rng(0)
     for dtype in (np.float32, np.float64):
         a = (random.standard_normal(500) * 10.0 ** random.uniform(-20, 20, 500)).astype(dtype)
         b = a.copy()
         for _ in range(3):
             b = np.nextafter(b, dtype(np.inf))
-        apart = units_apart(a, b, dtype.__name__)
+        apart = ulp_distance(a, b, dtype.__name__)
         assert ((apart == 3) | (apart == 1.5) | (apart == 2) | (apart == 2.5)).all()  # powers of 2
         assert (apart == 3).mean() > 0.9
     np.testing.assert_array_equal(
-        units_apart(np.array([np.inf, np.inf, 1.0]), np.array([np.inf, 1.0, np.nan]), "float32"),
+        ulp_distance(np.array([np.inf, np.inf, 1.0]), np.array([np.inf, 1.0, np.nan]), "float32"),
         [0, np.inf, np.inf],
     )
 
 
 class Torch:
-    """As an optimizer of PyTorch's looks."""
+    """An object with the methods of a PyTorch optimizer."""
 
     def step(self):
         raise NotImplementedError
@@ -212,7 +212,7 @@ class Torch:
         ({"steps": 0}, ValueError, ["steps of at least 1", "Received: 0"]),
         ({"steps": 1.0}, TypeError, ["an integer for steps"]),
         ({"problems": []}, ValueError, ["at least one problem"]),
-        ({"problems": [lambda p: p]}, TypeError, ["jaxnet.Problem", "function"]),
+        ({"problems": [lambda p: p]}, TypeError, ["of type Problem", "function"]),
         ({"problems": [BOWL._replace(parameters={})]}, ValueError, ["'bowl'", "an empty tree"]),
         ({"problems": [BOWL._replace(parameters=[np.ones(2, int)])]}, TypeError, ["at '0'", "int"]),
         (
@@ -234,7 +234,7 @@ class Torch:
         ({"candidate": (lambda p: 0, lambda g, s: (g, s))}, ValueError, ["can be traced"]),
     ],
 )
-def test_refused(arguments, error, words):
+def test_invalid_arguments_raise(arguments, error, words):
     call = {"candidate": jaxnet.adam(0.1), "reference": optax.adam(0.1), "problems": [BOWL]}
     call.update(arguments)
     with helpers.refused(error, "compare_optimizers", *words):

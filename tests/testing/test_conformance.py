@@ -1,4 +1,4 @@
-"""The conformance check: right optimizers pass, and every property can be seen to fail."""
+"""The conformance check: correct optimizers pass, and every requirement can fail."""
 
 import functools
 
@@ -12,12 +12,12 @@ import pytest
 
 import jaxnet
 from jaxnet.testing import conformance
-from jaxnet.testing.requirements import PROPERTIES
+from jaxnet.testing.conformance import REQUIREMENTS
 
 
 @pytest.fixture(autouse=True)
 def standard_promotion():
-    """Hand-written optimizers add Python numbers to counts, as optax does."""
+    """Hand-written optimizers add Python numbers to counters, as optax does."""
     with jax.numpy_dtype_promotion("standard"):
         yield
 
@@ -43,14 +43,14 @@ def test_ours_pass(ours, theirs):
     report.raise_if_failed()
     assert report.passed
     assert report.comparison.verdict == "identical"
-    assert [check.passed for check in report.checks] == [True] * (len(PROPERTIES) + 2)
+    assert [check.passed for check in report.checks] == [True] * (len(REQUIREMENTS) + 2)
 
 
 ZERO = np.int32(0)
 
 
 def adam(count=ZERO, increment=lambda t: t + 1, before=lambda g, t: g, after=lambda u, t: u):
-    """Adam in a plain loop, with what a mistake may change."""
+    """Adam, with arguments for what a mistake may change."""
 
     def init(parameters):
         zeros = [jax.tree.map(jnp.zeros_like, parameters) for _ in range(2)]
@@ -117,7 +117,7 @@ def changing_its_argument():
 
 
 def decaying_its_rate():
-    """A Python number at first, an array later."""
+    """The state is a Python number at first and an array later."""
 
     def update(g, rate, p):
         return jax.tree.map(lambda g: -rate * g, g), np.float32(0.99) * rate
@@ -160,7 +160,7 @@ def on_one_device():
 
 
 def with_numpy():
-    """NumPy inside, which JAX cannot see into."""
+    """Calls NumPy, which JAX cannot trace."""
 
     def step(g):
         shape = jax.ShapeDtypeStruct(g.shape, g.dtype)
@@ -195,40 +195,48 @@ def with_an_object_in_the_state():
 
 
 FAILING = {
-    "counter that overflows": (adam(), "counts far", "goes from 2147483647 to -2147483648"),
-    "counter in int8": (adam(count=np.int8(0)), "counts far", "goes from 127 to -128"),
+    "counter that overflows": (
+        adam(),
+        "step counter does not overflow",
+        "overflows from 2147483647 to -2147483648",
+    ),
+    "counter in int8": (
+        adam(count=np.int8(0)),
+        "step counter does not overflow",
+        "overflows from 127 to -128",
+    ),
     "counter in float32": (
         adam(count=np.float32(0)),
-        "counts far",
+        "step counter does not overflow",
         "float32, which cannot count past 16777216",
     ),
-    "division by what is left to count": (
+    "division by the remaining steps": (
         adam(increment=saturating, after=lambda u, t: u / (jnp.iinfo(t.dtype).max - t)),
-        "counts far",
-        "updates are not finite when '0' is 2147483647",
+        "step counter does not overflow",
+        "updates are non-finite when '0' is 2147483647",
     ),
     "counter becomes a float": (
         adam(increment=lambda t: t + 1.0),
-        "keeps its state's type",
-        "'0' is int32[] at first and weakly typed float32[]",
+        "state keeps its shapes and dtypes",
+        "'0' is int32[] after init and weakly typed float32[]",
     ),
     "rate becomes strongly typed": (
         decaying_its_rate(),
-        "keeps its state's type",
-        "weakly typed float32[] at first and float32[]",
+        "state keeps its shapes and dtypes",
+        "weakly typed float32[] after init and float32[]",
     ),
-    "count in the structure": (
+    "counter in the structure": (
         counting_in_the_structure(),
         "is compiled once",
         "4 compilations in 4 steps",
     ),
-    "count in the structure, again": (
+    "counter in the structure, again": (
         counting_in_the_structure(),
-        "keeps its state's type",
+        "state keeps its shapes and dtypes",
         "becomes PyTreeDef",
     ),
-    "count outside": (counting_outside(), "is pure", "it remembers outside the state"),
-    "changes its argument": (changing_its_argument(), "is pure", "changes the state"),
+    "counter outside the state": (counting_outside(), "is pure", "depends on hidden state"),
+    "changes its argument": (changing_its_argument(), "is pure", "modifies the state"),
     "different when traced": (
         different_when_traced(),
         "eager, jit, scan and cond agree",
@@ -241,100 +249,108 @@ FAILING = {
         "ConcretizationTypeError",
     ),
     "NumPy inside": (with_numpy(), "vmap over runs", "vmap"),
-    "value needed for the shape": (branching(), "takes abstract arrays", "TracerBool"),
+    "value needed by eval_shape": (branching(), "supports jax.eval_shape", "TracerBool"),
     "updates in float32": (
         (lambda p: (), in_float32),
-        "keeps the parameters' dtype",
+        "updates have the parameters' dtype",
         "updates of bfloat16 parameters are float32",
     ),
     "no eps": (
         optimizer_variants.WRONG["no eps"][0],
-        "stays finite",
-        "an update is not finite at gradients of 0",
+        "updates and state are finite",
+        "an update is non-finite for gradients of 0",
     ),
     "overflowing moment": (
         adam(before=lambda g, t: g**3),
-        "stays finite",
-        "not finite at gradients of 1e+18",
+        "updates and state are finite",
+        "non-finite for gradients of 1e+18",
     ),
-    "only dictionaries": (knowing_the_tree(), "takes any tree", "one array: AttributeError"),
+    "only dictionaries": (knowing_the_tree(), "accepts any pytree", "one array: AttributeError"),
     "norm of each leaf": (
-        optimizer_variants.WRONG["gradient of unit length"][0],
-        "takes any split into leaves",
+        optimizer_variants.WRONG["normalized gradient of each leaf"][0],
+        "independent of the split into leaves",
         "splitting leaves changes",
     ),
-    "one buffer for both moments": (sharing_zeros(), "state can be donated", "are one buffer"),
+    "one buffer for both moments": (
+        sharing_zeros(),
+        "state can be donated",
+        "the same buffer for two leaves",
+    ),
     "an array that init keeps": (
         optax.noisy_sgd(0.01, key=jax.random.key(0)),
         "state can be donated",
-        "lost to the next init",
+        "two calls of init return the same buffer",
     ),
     "moments on one device": (
         on_one_device(),
-        "state follows the sharding",
+        "state is sharded like the parameters",
         "after init, '' is not sharded",
     ),
-    "an object in the state": (with_an_object_in_the_state(), "state can be stored", "object"),
-    "uphill": (optimizer_variants.WRONG["uphill"][0], "descends", "in 100 steps on a quadratic"),
-    "rate of zero": (jaxnet.adam(0.0), "descends", "from 9.06 to 9.06"),
+    "an object in the state": (with_an_object_in_the_state(), "state can be serialized", "object"),
+    "uphill": (
+        optimizer_variants.WRONG["uphill"][0],
+        "decreases a quadratic",
+        "in 100 steps on a quadratic",
+    ),
+    "rate of zero": (jaxnet.adam(0.0), "decreases a quadratic", "from 9.06 to 9.06"),
 }
 
 
 @pytest.mark.parametrize("name", FAILING)
-def test_every_mistake_fails_the_check_that_is_meant_for_it(name, monkeypatch):
-    optimizer, property, words = FAILING[name]
-    monkeypatch.setattr(conformance, "PROPERTIES", {property: PROPERTIES[property]})
+def test_each_mistake_fails_its_requirement(name, monkeypatch):
+    optimizer, requirement, words = FAILING[name]
+    monkeypatch.setattr(conformance, "REQUIREMENTS", {requirement: REQUIREMENTS[requirement]})
     report = jaxnet.check_optimizer(optimizer, per_element=True)
     assert not report.passed
     runs, check = report.checks
-    assert (runs.passed, check.name, check.passed) == (True, property, False)
+    assert (runs.passed, check.name, check.passed) == (True, requirement, False)
     assert words in check.seen
-    with pytest.raises(AssertionError, match=f"FAILED  {property} .*\n\n1 of 2 checks failed"):
+    with pytest.raises(AssertionError, match=f"FAILED  {requirement} .*\n\n1 of 2 checks failed"):
         report.raise_if_failed()
 
 
-def test_every_property_is_seen_to_fail():
-    assert {property for _, property, _ in FAILING.values()} == set(PROPERTIES)
+def test_every_requirement_can_fail():
+    assert {requirement for _, requirement, _ in FAILING.values()} == set(REQUIREMENTS)
 
 
 @pytest.mark.parametrize("name", ["betas swapped", "L2 in the gradient", "dampening"])
-def test_the_comparison_joins_the_report(name, monkeypatch):
+def test_the_report_includes_the_comparison(name, monkeypatch):
     candidate, reference, words = optimizer_variants.WRONG[name]
-    monkeypatch.setattr(conformance, "PROPERTIES", {})
+    monkeypatch.setattr(conformance, "REQUIREMENTS", {})
     report = jaxnet.check_optimizer(candidate, reference=reference)
     assert not report.passed
-    assert report.checks[-1].name == "is the reference's rule"
+    assert report.checks[-1].name == "update rule of the reference"
     assert report.checks[-1].passed is False
     assert words in str(report)
 
 
-def test_what_cannot_be_compared_fails(monkeypatch):
-    monkeypatch.setattr(conformance, "PROPERTIES", {})
+def test_an_optimizer_that_cannot_be_compared_fails(monkeypatch):
+    monkeypatch.setattr(conformance, "REQUIREMENTS", {})
     report = jaxnet.check_optimizer(branching(), reference=optax.sgd(0.01))
     assert report.comparison is None
     assert not report.passed
     assert "can be traced" in report.checks[-1].seen
 
 
-def test_what_cannot_run_is_one_failure():
+def test_an_optimizer_that_cannot_be_called_fails_once():
     report = jaxnet.check_optimizer(optax.lbfgs(0.1))
     assert [check.passed for check in report.checks] == [False]
     assert "value_fn" in str(report)
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "adam", object(), (1, 2), lambda rate: None])
-def test_no_optimizer_is_refused(wrong):
+def test_other_objects_raise(wrong):
     with helpers.refused(TypeError, "check_optimizer: expected the optimizer as a pair"):
         jaxnet.check_optimizer(wrong)
     with helpers.refused(TypeError, "check_optimizer: expected the reference as a pair"):
         jaxnet.check_optimizer(jaxnet.adam, reference=wrong or 0)
 
 
-def test_the_report_reads_well():
-    """Also of questions that do not arise, as for a rate when the optimizer is built."""
+def test_the_report_is_readable():
+    """One requirement fails, and one is not applicable without a function of the learning rate."""
     lines = str(jaxnet.check_optimizer(jaxnet.adam(0.0))).splitlines()
-    assert lines[0].startswith("passed  runs  ")
+    assert lines[0].startswith("passed  init and update can be called  ")
     assert any(line.startswith("-       vmap over learning rates  ") for line in lines)
-    assert any(line.startswith("FAILED  descends  ") for line in lines)
+    assert any(line.startswith("FAILED  decreases a quadratic  ") for line in lines)
     assert lines[-1] == "1 of 16 checks failed"
     assert max(map(len, lines)) <= 100

@@ -1,4 +1,4 @@
-"""The problems that optimizers are compared on: their gradients are what their names say."""
+"""The test problems: their gradients are what their names say."""
 
 import helpers
 import jax
@@ -11,21 +11,23 @@ from jax.flatten_util import ravel_pytree
 from jaxnet.testing import problems
 
 
-def named(seed=0):
+def problems_by_name(seed=0):
     return {problem.name: problem for problem in problems.standard_problems(seed)}
 
 
 def gradients(name, parameters=None, step=0):
-    problem = named()[name]
+    problem = problems_by_name()[name]
     with jax.enable_x64(True):
         start = jax.tree.map(jnp.asarray, problem.parameters if parameters is None else parameters)
         return jax.device_get(problem.gradients(start, jnp.array(step, jnp.int32)))
 
 
-def test_all_share_one_tree():
-    shapes = [jax.tree.map(np.shape, problem.parameters) for problem in named().values()]
+def test_all_problems_share_one_tree():
+    shapes = [jax.tree.map(np.shape, problem.parameters) for problem in problems_by_name().values()]
     assert all(shape == shapes[0] for shape in shapes)
-    assert sorted(np.ndim(leaf) for leaf in jax.tree.leaves(named()["zero"].parameters)) == [
+    assert sorted(
+        np.ndim(leaf) for leaf in jax.tree.leaves(problems_by_name()["zero"].parameters)
+    ) == [
         0,
         1,
         2,
@@ -33,9 +35,9 @@ def test_all_share_one_tree():
 
 
 def test_quadratics_are_linear_in_the_parameters():
-    """Twice as far from the centre, twice the gradient; the curvatures are as wide as they say."""
+    """The curvatures, by finite differences of the gradients, span the documented range."""
     for name, lowest in (("quadratic", 0.5), ("narrow quadratic", 1e-6)):
-        start = named()[name].parameters
+        start = problems_by_name()[name].parameters
         moved = jax.tree.map(lambda p: p + 1.0, start)
         curvature = jax.tree.map(np.subtract, gradients(name, moved), gradients(name, start))
         values = ravel_pytree(curvature)[0]
@@ -45,7 +47,7 @@ def test_quadratics_are_linear_in_the_parameters():
 
 
 def test_rosenbrock_against_scipy():
-    parameters = named()["rosenbrock"].parameters
+    parameters = problems_by_name()["rosenbrock"].parameters
     x = np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(parameters)])
     expected = scipy.optimize.rosen_der(x) / (1 + scipy.optimize.rosen(x))
     received = [np.ravel(leaf) for leaf in jax.tree.leaves(gradients("rosenbrock"))]
@@ -53,15 +55,15 @@ def test_rosenbrock_against_scipy():
 
 
 def test_network_against_finite_differences():
-    problem = named()["network"]
-    _, numbers = problem.gradients.args
+    problem = problems_by_name()["network"]
+    _, constants = problem.gradients.args
     rows = (3 * 8 + np.arange(8)) % 32
 
     def cost(flat):
         tree = jax.device_get(unravel(jnp.asarray(flat)))
         (weights, biases), scale = tree["layer"], tree["scale"]
-        logits = scale * np.tanh(numbers.inputs[rows] @ weights + biases) @ weights.T
-        chosen = logits[np.arange(8), numbers.labels[rows]]
+        logits = scale * np.tanh(constants.inputs[rows] @ weights + biases) @ weights.T
+        chosen = logits[np.arange(8), constants.labels[rows]]
         return np.mean(np.log(np.exp(logits).sum(1)) - chosen)
 
     with jax.enable_x64(True):
@@ -71,7 +73,7 @@ def test_network_against_finite_differences():
     np.testing.assert_allclose(received, expected, atol=1e-6)
 
 
-def test_lists_of_gradients():
+def test_gradients_that_do_not_depend_on_the_parameters():
     sparse = np.stack([ravel_pytree(gradients("sparse", step=s))[0] for s in range(97)])
     assert 0.8 < (sparse == 0).mean() < 0.97
     assert not ravel_pytree(gradients("zero", step=5))[0].any()
@@ -81,8 +83,8 @@ def test_lists_of_gradients():
     np.testing.assert_array_equal(np.abs(again), sizes)
 
 
-def test_seeds_draw_other_numbers():
-    starts = [ravel_pytree(named(seed)["zero"].parameters)[0] for seed in (0, 0, 1)]
+def test_seeds_give_different_problems():
+    starts = [ravel_pytree(problems_by_name(seed)["zero"].parameters)[0] for seed in (0, 0, 1)]
     np.testing.assert_array_equal(starts[0], starts[1])
     assert (starts[0] != starts[2]).all()
 
