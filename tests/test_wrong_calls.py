@@ -242,7 +242,8 @@ TypeError: softmax: expected a boolean mask for where. Received: float64
 >>> log_softmax(OUTPUTS, where="all")
 TypeError: log_softmax: expected numbers for where. Received: str 'all'
 >>> log_softmax(OUTPUTS, where=[True, True, False])
-ValueError: log_softmax: expected where of the shape of x, [6, 4], or one that is broadcast to it.
+ValueError: log_softmax: expected where of the shape of x, [6, 4], or of a shape that
+broadcasts to it.
 Received: [3]
 """
 
@@ -415,7 +416,7 @@ Received: 7 at index (1,)
 >>> class_scores(np.ones((3, 4), np.int32))
 ValueError: class_scores: expected a square confusion matrix. Received: int32[3, 4]
 >>> class_scores(np.eye(3))
-TypeError: class_scores: expected a confusion matrix of integers, how many examples there are.
+TypeError: class_scores: expected a confusion matrix of integers, the numbers of examples.
 Received: float64[3, 3]
 >>> class_scores([[1, -1], [0, 2]])
 ValueError: class_scores: expected finite confusion of at least 0. Received: -1 at index (0, 1)
@@ -795,7 +796,7 @@ Received: function <function softmax_cross_entropy...
 TypeError: make_step: expected a function for loss. Received: str 'mse'
 >>> make_step(NETWORK, softmax_cross_entropy, ADAM, {"cost": accuracy})
 ValueError: make_step: expected metrics with names other than 'cost' and 'validation_...', which are
-taken.
+reserved.
 Received: 'cost'
 >>> make_step(NETWORK, softmax_cross_entropy, ADAM, [accuracy])
 TypeError: make_step: expected metrics as names and functions, such as {'accuracy':
@@ -916,7 +917,7 @@ TypeError: train: expected metrics as names and functions, such as {'accuracy': 
 Received: dict {1: <function accuracy...
 >>> train(metrics={"validation_cost": accuracy})
 ValueError: train: expected metrics with names other than 'cost' and 'validation_...', which are
-taken.
+reserved.
 Received: 'validation_cost'
 >>> train(metrics=RIGHT_OR_NOT)
 TypeError: train: data: right: expected floating-point values. Received: bool[6]
@@ -973,9 +974,7 @@ Received: optax.lookahead, which moves two...
 >>> fit(loss="mse")
 TypeError: fit: expected a function for loss. Received: str 'mse'
 >>> fit(loss=ADAM, optimizer=softmax_cross_entropy)
-TypeError: fit: expected the optimizer as a pair of pure functions (init, update), such as an optax
-GradientTransformation.
-Received: function <function softmax_cross_entropy...
+TypeError: fit: expected a function for loss. Received: GradientTransformation GradientTransf...
 >>> fit(key=0)
 TypeError: fit: expected one key made by jax.random.key(seed). Received: int 0
 >>> fit(key=RAW_KEY)
@@ -983,7 +982,7 @@ TypeError: fit: expected one key made by jax.random.key(seed). Received: uint32[
 >>> fit(key=KEYS)
 TypeError: fit: expected one key made by jax.random.key(seed). Received: key<...
 >>> jax.vmap(lambda key: fit(key=key).history)(KEYS)
-TypeError: fit: expected key and state with values. Received: traced arrays; use train
+TypeError: fit: expected key and state with concrete values. Received: traced arrays; use train
 >>> fit(epochs=0)
 ValueError: fit: expected epochs of at least 1. Received: 0
 >>> fit(epochs=-1)
@@ -1327,11 +1326,11 @@ TypeError: at: expected an integer for place. Received: float 1.0
 """
 
 COMPARISON = r"""
->>> standard_problems(-1)
+>>> problems.standard_problems(-1)
 ValueError: standard_problems: expected seed of at least 0. Received: -1
->>> standard_problems(None)
+>>> problems.standard_problems(None)
 TypeError: standard_problems: expected an integer for seed. Received: NoneType None
->>> standard_problems(KEY)
+>>> problems.standard_problems(KEY)
 TypeError: standard_problems: expected an integer for seed. Received: key<...
 >>> compare(Torch(), ADAM)
 TypeError: compare_optimizers: expected the candidate as a pair of pure functions (init, update),

@@ -204,8 +204,8 @@ def make_trainer(
         identity = compilation.identify(_sample, (plan,), arguments)
     except Exception:  # `check_run` says what is wrong
         identity = None
-    targets = [part.targets for part in (data, validation) if part is not None]
-    ranges = tuple((float(np.min(t)), float(np.max(t))) for t in targets if t.size)
+    targets = [np.asarray(part.targets) for part in (data, validation) if part is not None]
+    ranges = tuple((float(t.min()), float(t.max())) for t in targets if t.size)
     call = identity, compilation.settings(), trees.types((data, validation, state)), ranges
     if identity is None or call not in _passed:
         check_run(plan.objective, plan.optimizer, data, validation, key, state, given)

@@ -5,6 +5,7 @@ The loops over steps and over epochs are inside the compiled program. `train` ca
 learning rate.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,7 +20,6 @@ from jaxnet.nn.network import Network
 from jaxnet.training.batches import Batches, check_steps
 from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.evaluation import mean_over
-from jaxnet.training.keys import parameters_key
 from jaxnet.training.objective import (
     Objective,
     blame,
@@ -178,21 +178,12 @@ def check_run(
         given: data and validation as the caller passed them, for error messages.
     """
     network = objective.network
-    if state is None:
-        parameters = tracing.shapes(network.init, parameters_key(key))
-    else:
-        parameters = state.parameters
+    parameters = tracing.shapes(network.init, key) if state is None else state.parameters
     optimizer_state = tracing.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jax.numpy.int32)
         state = TrainState(parameters, optimizer_state, count)
-    outputs = _check_step(objective, optimizer, data, key, state, given[0])
-    trees.same_tree(
-        "leaves of state.optimizer_state",
-        state.optimizer_state,
-        "those of the optimizer",
-        optimizer_state,
-    )
+    outputs = _check_step(objective, optimizer, data, key, state, optimizer_state, given[0])
     if validation is None:
         return
     if _row_types(validation.inputs) != _row_types(data.inputs):
@@ -213,10 +204,28 @@ def _check_step(
     data: Data,
     key: Key[Array, ""],
     state: TrainState,
+    optimizer_state: PyTree,
     given: Any,
 ) -> PyTree:
-    """Traces a step, which must keep the type of the state; returns the outputs' types."""
+    """Traces a step, which must keep the types of the optimizer's state.
+
+    The network is traced before the state is compared with `optimizer_state`, which has the types
+    of a new state: parameters of another network would explain a difference too.
+
+    Returns:
+        The types of the network's outputs.
+    """
     outputs: Any = None
+
+    def init(parameters: PyTree) -> PyTree:
+        raise NotImplementedError  # a step does not call it
+
+    @functools.wraps(optimizer.update)
+    def update(gradients: PyTree, before: PyTree, *args: Any, **extra: Any) -> Any:
+        trees.same_tree(
+            "leaves of state.optimizer_state", before, "those of the optimizer", optimizer_state
+        )
+        return optimizer.update(gradients, before, *args, **extra)
 
     def cost(
         parameters: PyTree, batch: Data, key: Key[Array, ""] | None
@@ -230,7 +239,7 @@ def _check_step(
             means = weighted_means(objective.functions(), values, batch)
         return means["cost"], means
 
-    step = make_inner_step(cost, optimizer)
+    step = make_inner_step(cost, optax.GradientTransformation(init, update))
     try:
         after, _ = tracing.shapes(
             lambda state, data, key: step(state, scale_weights(data), key), state, data, key
