@@ -131,7 +131,7 @@ from jaxnet.io.pytorch import (
     from_pytorch as from_pytorch,
     to_pytorch as to_pytorch,
 )
-from jaxnet.sweeping.sweep import (
+from jaxnet.sweeping.results import (
     SweepRun as SweepRun,
     Sweep as Sweep,
 )

@@ -1222,16 +1222,16 @@ TypeError: sweep: expected a function for run. Received: str 'run'
 >>> jaxnet.sweep({"a": [1.0]}, power)
 TypeError: sweep: expected a function for run. Received: dict {'a': [1.0]}
 >>> jaxnet.sweep(max, {"a": [1.0]})
-ValueError: sweep: expected a run whose arguments Python can tell.
+ValueError: sweep: expected a run with an inspectable signature.
 Received: builtin_function_or_method <built-in function max>
 >>> sweep({})
-TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+TypeError: sweep: expected a grid of names and values, such as {'rate': [0.1, 0.01]}.
 Received: dict {}
 >>> sweep([0.1, 0.2])
-TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+TypeError: sweep: expected a grid of names and values, such as {'rate': [0.1, 0.01]}.
 Received: list [0.1, 0.2]
 >>> sweep({0: [1.0]})
-TypeError: sweep: expected a grid of names and their values, {'rate': [0.1, 0.01]}.
+TypeError: sweep: expected a grid of names and values, such as {'rate': [0.1, 0.01]}.
 Received: dict {0: [1.0]}
 >>> sweep({"rate": [1.0]})
 ValueError: sweep: expected a grid of the arguments of run, a, b.
@@ -1273,11 +1273,12 @@ Received: 1099511627776 at index (0,)
 ValueError: sweep: expected at least one number or key for 'a'.
 Received: list [10000000000000000000000000000000000000000000000000000000...
 >>> sweep({"a": [1.0, 2.0], "b": [1.0]}, zipped=True)
-ValueError: sweep: expected as many values for every hyperparameter when zipped. Received: a 2, b 1
+ValueError: sweep: expected the same number of values for every hyperparameter of a zipped grid.
+Received: a 2, b 1
 >>> sweep({"a": [1.0]}, zipped="yes")
 TypeError: sweep: expected True or False for zipped. Received: str 'yes'
 >>> sweep({"a": np.ones(10**5), "b": np.ones(10**5)})
-ValueError: sweep: expected a grid of less than 2**31 runs. Received: 10000000000, 100000 x 100000
+ValueError: sweep: expected a grid of fewer than 2**31 runs. Received: 10000000000, 100000 x 100000
 >>> sweep({"a": [1.0]}, memory=0)
 ValueError: sweep: expected a finite memory of at least 1. Received: 0
 >>> sweep({"a": [1.0]}, memory="4 GB")
@@ -1285,44 +1286,43 @@ TypeError: sweep: expected a number for memory. Received: str '4 GB'
 >>> sweep({"a": [1.0]}, progress=3)
 TypeError: sweep: expected True or False for progress. Received: int 3
 >>> jaxnet.sweep(lambda a: a if a > 1 else -a, {"a": [1.0]})
-TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch or become a Python number, as 'a' would; sweep one value at a time.
+TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
+shape or a branch, or become a Python number, as 'a' would; make one sweep per value.
 Received: Attempted boolean conversion...
 >>> jaxnet.sweep(lambda size: jnp.zeros(size), {"size": [1, 2]})
-TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch or become a Python number, as 'size' would; sweep one value at a time.
+TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
+shape or a branch, or become a Python number, as 'size' would; make one sweep per value.
 Received: Shapes must be 1D sequences of concrete values...
 >>> jaxnet.sweep(lambda batch_size: train(batch_size=batch_size), {"batch_size": [2, 3]})
-TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch or become a Python number, as 'batch_size' would; sweep one value at a
-time.
+TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
+shape or a branch, or become a Python number, as 'batch_size' would; make one sweep per value.
 Received: train: expected an integer for batch_size. Received: int32[]
 >>> jaxnet.sweep(lambda size: mlp([3, size, 4]).init(KEY), {"size": [2, 3]})
-TypeError: sweep: expected a run that is one program for all hyperparameters, so that none may
-decide a shape or a branch or become a Python number, as 'size' would; sweep one value at a time.
+TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
+shape or a branch, or become a Python number, as 'size' would; make one sweep per value.
 Received: dense: expected an integer for out_features. Received: int32[]
 >>> jaxnet.sweep(lambda a: {"a": "done"}, {"a": [1.0]})
 TypeError: sweep: expected arrays in the results of run. Received: str 'done' at 'a'
 >>> jaxnet.sweep(lambda seed: train(key=seed), {"seed": [0, 1]})
 TypeError: train: expected one key made by jax.random.key(seed). Received: int32[]
 >>> FOUND.best(np.ones(3))
-ValueError: best: expected scores in the grid's axes, [2, 3]. Received: [3]
+ValueError: Sweep.best: expected scores with the axes of the grid, [2, 3]. Received: [3]
 >>> FOUND.best(["low"] * 2)
-TypeError: best: expected numbers for scores. Received: list ['low', 'low']
+TypeError: Sweep.best: expected numbers for scores. Received: list ['low', 'low']
 >>> FOUND.best(RAGGED)
-ValueError: best: expected scores as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
+ValueError: Sweep.best: expected scores as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
 >>> FOUND.best(None)
-TypeError: best: expected numbers for scores. Received: NoneType None
+TypeError: Sweep.best: expected numbers for scores. Received: NoneType None
 >>> FOUND.best(np.full((2, 3), NAN))
-ValueError: best: expected a run that was made and is finite. Received: none
+ValueError: Sweep.best: expected a complete run with finite results and score. Received: none
 >>> FOUND.best(np.ones((2, 3)), largest="rate")
-TypeError: best: expected True or False for largest. Received: str 'rate'
+TypeError: Sweep.best: expected True or False for largest. Received: str 'rate'
 >>> FOUND.at(1)
-ValueError: at: expected a place in each of the grid's axes, [2, 3]. Received: tuple (1,)
+ValueError: Sweep.at: expected one index for each axis of the grid, [2, 3]. Received: tuple (1,)
 >>> FOUND.at(0, 3)
-ValueError: at: expected place of at least -3 and at most 2. Received: 3
+ValueError: Sweep.at: expected place of at least -3 and at most 2. Received: 3
 >>> FOUND.at(0, 1.0)
-TypeError: at: expected an integer for place. Received: float 1.0
+TypeError: Sweep.at: expected an integer for place. Received: float 1.0
 """
 
 COMPARISON = r"""

@@ -8,26 +8,27 @@ import pytest
 
 import jaxnet
 from jaxnet.sweeping import chunks
+from jaxnet.sweeping.grid import make_grid
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="chunks fit a CPU's caches")
 NUMBERS = np.arange(1.0, 101.0, dtype=np.float32)
 
 
-def chunk_of(run, runs, memory=None):
-    return chunks.chunk_of(run, {"a": jnp.arange(float(runs))}, False, (runs,), memory)
+def make_chunk(run, runs, memory=None):
+    return chunks.make_chunk(run, make_grid({"a": jnp.arange(float(runs))}, False), memory)
 
 
 def test_a_chunk_fits_the_memory(monkeypatch):
-    """Each run of 1,000 numbers; a budget of 50,000 bytes holds no more than twelve."""
-    taken = []
-    original = chunks._compiled
+    """A run has 1,000 numbers, so 50,000 bytes hold at most twelve runs."""
+    used = []
+    original = chunks._find_program
 
-    def seen(*call):
+    def note_memory(*call):
         program, memory = original(*call)
-        taken.append(memory)
+        used.append(memory)
         return program, memory
 
-    monkeypatch.setattr(chunks, "_compiled", seen)
+    monkeypatch.setattr(chunks, "_find_program", note_memory)
 
     def wide(a):
         return a * jnp.arange(1000.0)
@@ -36,37 +37,37 @@ def test_a_chunk_fits_the_memory(monkeypatch):
     np.testing.assert_array_equal(
         found.results, NUMBERS[:, None] * np.arange(1000, dtype=np.float32)
     )
-    assert taken[0] > 50_000 >= taken[-1]
+    assert used[0] > 50_000 >= used[-1]
 
 
-def looped(a, size):
-    """`a` times a loop of 3 over so many float32 numbers."""
+def loop(a, size):
+    """A loop of 3 iterations over `size` float32 numbers."""
     return jax.lax.fori_loop(0, 3, lambda i, x: jnp.sin(x) + a, jnp.zeros(size)).sum()
 
 
 @on_cpu
 @pytest.mark.parametrize(("size", "most"), [(2**10, 512), (2**14, 32), (2**17, 4), (2**22, 1)])
-def test_the_largest_results_of_a_chunk_fit_two_megabytes(size, most):
-    """Of the two devices each takes so many at once, or one."""
-    size_of = chunk_of(lambda a: looped(a, size), 10_000).size
-    assert most / 2 < size_of / len(jax.devices()) <= most
+def test_the_largest_loop_outputs_of_a_chunk_fit_two_megabytes(size, most):
+    """`most` runs fit the caches of a device; at least one run goes into a chunk."""
+    chunk = make_chunk(lambda a: loop(a, size), 10_000)
+    assert most / 2 < chunk.size / len(jax.devices()) <= most
 
 
 @on_cpu
-def test_what_is_computed_outside_of_loops_does_not_make_chunks_smaller():
+def test_arrays_outside_of_loops_do_not_make_chunks_smaller():
     data = jnp.arange(2.0**20)
-    loop = chunk_of(lambda a: looped(a, 2**14), 10_000)
-    assert chunk_of(lambda a: looped(a, 2**14) + (data / 16).sum(), 10_000).size == loop.size
+    expected = make_chunk(lambda a: loop(a, 2**14), 10_000).size
+    assert make_chunk(lambda a: loop(a, 2**14) + (data / 16).sum(), 10_000).size == expected
 
 
 @on_cpu
 def test_chunks_are_of_equal_size():
-    """100 runs on two devices, at most 32 on each: two rounds of 50, not 64 and then 36."""
-    assert chunk_of(lambda a: looped(a, 2**14), 100).size == 50
-    assert chunk_of(lambda a: looped(a, 2**14), 3).size == 4
+    """100 runs on two devices, at most 32 on each: two chunks of 50, not of 64 and 36."""
+    assert make_chunk(lambda a: loop(a, 2**14), 100).size == 50
+    assert make_chunk(lambda a: loop(a, 2**14), 3).size == 4
 
 
-def test_is_compiled_once(monkeypatch):
+def test_a_run_is_compiled_once(monkeypatch):
     compiled = []
     original = chunks._compile
     monkeypatch.setattr(chunks, "_compile", lambda *call: compiled.append(1) or original(*call))
@@ -78,9 +79,9 @@ def test_is_compiled_once(monkeypatch):
 
 
 @pytest.mark.parametrize("wrapped", [lambda run: run, jax.jit, lambda run: jax.jit(jax.jit(run))])
-def test_what_a_run_brings_along_is_an_argument_of_the_program(wrapped):
+def test_captured_arrays_are_arguments_of_the_program(wrapped):
     data = jnp.arange(1e6, dtype=jnp.float32).reshape(1000, 1000)
-    text = chunk_of(wrapped(lambda a: (data * a).sum()), 4).program.func.as_text()
+    text = make_chunk(wrapped(lambda a: (data * a).sum()), 4).program.func.as_text()
     assert re.search(r"f32\[1000,1000\]\S* parameter", text)
     assert not re.search(r"f32\[1000,1000\]\S* constant", text)
 
@@ -95,7 +96,7 @@ def test_a_function_around_a_jitted_one_is_called_itself():
     np.testing.assert_array_equal(jaxnet.sweep(doubled, {"a": [1.0, 2.0]}).results, [4, 6])
 
 
-def test_keys_and_constants_of_every_kind_come_back():
+def test_results_may_be_keys_and_constants():
     keys, numbers = jax.random.split(jax.random.key(7), 3), np.arange(5)
 
     def run(a):

@@ -1,4 +1,4 @@
-"""Sweeping: each run is its own single run, and what goes wrong in one stays there."""
+"""Sweeps: each run equals a call of the function alone, and a diverging run affects no other."""
 
 import functools
 import os
@@ -28,8 +28,8 @@ def run(key, rate, momentum=0.5):
 
 
 @pytest.fixture(autouse=True)
-def keys_may_be_used_again():
-    """To compare a sweep with its single runs."""
+def allow_key_reuse():
+    """Runs of a sweep are compared with single runs, which use the same keys."""
     with jax.debug_key_reuse(False):
         yield
 
@@ -39,19 +39,19 @@ def found():
     return jaxnet.sweep(run, {"rate": [0.01, 0.1, 1e9, 0.2], "key": KEYS})
 
 
-def test_each_member_is_its_single_run(found):
-    """But for the order of sums in a vmap: some roundings, in 30 steps that forget them."""
+def test_each_run_equals_a_single_run(found):
+    """Up to the order of sums in a vmap: some rounding errors, which 30 steps do not amplify."""
     single = jax.jit(run)
     for i, rate in ((0, 0.01), (1, 0.1), (3, 0.2)):
         for j, key in enumerate(KEYS):
-            member = found.at(i, j)
-            assert member.place == (i, j)
-            assert member.hyperparameters["rate"] == jnp.float32(rate)
-            chex.assert_trees_all_close(member.results, single(key, rate), rtol=1e-5, atol=1e-6)
+            one = found.at(i, j)
+            assert one.place == (i, j)
+            assert one.hyperparameters["rate"] == jnp.float32(rate)
+            chex.assert_trees_all_close(one.results, single(key, rate), rtol=1e-5, atol=1e-6)
 
 
-def test_each_member_is_its_single_run_in_float64():
-    """To 1e-12, wherever a vmap may order sums otherwise."""
+def test_each_run_equals_a_single_run_in_float64():
+    """To 1e-12, as a vmap may change the order of sums."""
     with jax.enable_x64(True):
         x = X.astype(jnp.float64)
 
@@ -78,7 +78,7 @@ def test_each_member_is_its_single_run_in_float64():
                 chex.assert_trees_all_close(found.at(i, j).results, expected, rtol=1e-12)
 
 
-def test_a_member_that_diverges_is_marked_and_harms_no_other(found):
+def test_a_diverging_run_is_marked_and_affects_no_other(found):
     _, history = found.results
     np.testing.assert_array_equal(
         found.diverged, [[False] * 3, [False] * 3, [True] * 3, [False] * 3]
@@ -87,7 +87,7 @@ def test_a_member_that_diverges_is_marked_and_harms_no_other(found):
     assert found.done.all()
 
 
-def test_best_can_be_trained_on(found):
+def test_the_best_run_can_be_continued(found):
     costs = found.results[1]["cost"][..., -1]
     best = found.best(costs)
     assert costs[best.place] == np.nanmin(costs)
@@ -102,7 +102,7 @@ def test_best_can_be_trained_on(found):
         batch_size=8,
         state=best.results[0],
     )
-    # As if it had not been stopped.
+    # The whole run without interruption.
     _, whole = jaxnet.train(
         NETWORK,
         jaxnet.squared_error,
@@ -140,8 +140,8 @@ def test_values_may_be_arrays():
     assert list(found.table().columns) == ["result", "done", "diverged"]
 
 
-def test_table_has_every_column_under_a_name_of_its_own():
-    """Results and hyperparameters may be called alike, and as the table's own columns."""
+def test_columns_of_the_table_have_unique_names():
+    """Results and hyperparameters may share names, also those of the table's own columns."""
 
     def run(rate, done, **others):
         return {
@@ -201,13 +201,13 @@ def test_table():
     assert list(keys.table().columns) == ["n", "result", "done", "diverged"]
 
 
-def test_a_hundred_thousand_points():
+def test_a_hundred_thousand_runs():
     a, b = np.arange(1000, dtype=np.float32), np.arange(100, dtype=np.float32)
     found = jaxnet.sweep(lambda a, b: a * 128 + b, {"a": a, "b": b})
     np.testing.assert_array_equal(found.results, a[:, None] * 128 + b)
 
 
-def test_runs_on_one_device_and_on_its_cores_give_the_same():
+def test_one_device_and_two_devices_give_the_same_bits():
     script = """
 import jax, jaxnet, numpy as np
 x = np.linspace(-1, 1, 40, dtype=np.float32)[:, None]
@@ -255,21 +255,19 @@ def sized(n):
     return jnp.zeros(n)
 
 
-def trained(network=NETWORK, optimizer=None, **changes):
+def train(network=NETWORK, optimizer=None, **changes):
     options = {"key": jax.random.key(0), "epochs": 2, "batch_size": 8} | changes
     optimizer = jaxnet.sgd(0.1) if optimizer is None else optimizer
     arguments = (network, jaxnet.squared_error, optimizer, (X, X**2))
     return jaxnet.train(*arguments, **options)[1]["cost"]
 
 
-DECIDING = {
-    "batch_size": lambda batch_size, rate: trained(
-        optimizer=jaxnet.sgd(rate), batch_size=batch_size
-    ),
-    "epochs": lambda epochs, rate: trained(optimizer=jaxnet.sgd(rate), epochs=epochs),
-    "jitted": jax.jit(lambda jitted, rate: trained(epochs=jitted) * rate),
-    "width": lambda width, rate: trained(jaxnet.mlp([1, width, 1])) * rate,
-    "nesterov": lambda nesterov, rate: trained(
+NEEDS_NUMBER = {
+    "batch_size": lambda batch_size, rate: train(optimizer=jaxnet.sgd(rate), batch_size=batch_size),
+    "epochs": lambda epochs, rate: train(optimizer=jaxnet.sgd(rate), epochs=epochs),
+    "jitted": jax.jit(lambda jitted, rate: train(epochs=jitted) * rate),
+    "width": lambda width, rate: train(jaxnet.mlp([1, width, 1])) * rate,
+    "nesterov": lambda nesterov, rate: train(
         optimizer=jaxnet.sgd(rate, momentum=0.9, nesterov=nesterov > 0)
     ),
     "length": lambda length, rate: sum(rate * i for i in range(length)),
@@ -281,22 +279,22 @@ DECIDING = {
 }
 
 
-@pytest.mark.parametrize("name", DECIDING)
-def test_a_hyperparameter_that_must_be_known_is_named(name):
-    """Whoever complains: JAX, NumPy, Python or a check of ours."""
+@pytest.mark.parametrize("name", NEEDS_NUMBER)
+def test_a_hyperparameter_that_cannot_be_traced_is_named(name):
+    """JAX, NumPy, Python or a check of jaxnet may raise the error."""
     words = [
         "sweep: expected a run that is one program",
-        f"a branch or become a Python number, as {name!r} would",
+        f"a branch, or become a Python number, as {name!r} would",
     ]
     with helpers.refused(TypeError, *words) as caught:
-        jaxnet.sweep(DECIDING[name], {name: [1, 2], "rate": [0.1, 0.2]})
+        jaxnet.sweep(NEEDS_NUMBER[name], {name: [1, 2], "rate": [0.1, 0.2]})
     assert "'rate'" not in str(caught.value)
     assert caught.value.__cause__ is not None
 
 
-def test_all_that_must_be_known_are_named():
+def test_all_hyperparameters_that_cannot_be_traced_are_named():
     def run(epochs, batch_size):
-        return trained(epochs=epochs, batch_size=batch_size)
+        return train(epochs=epochs, batch_size=batch_size)
 
     with helpers.refused(TypeError, "as 'epochs' and 'batch_size' would"):
         jaxnet.sweep(run, {"epochs": [1, 2], "batch_size": [8, 16]})
@@ -306,11 +304,11 @@ def test_all_that_must_be_known_are_named():
     "run",
     [
         lambda a: jnp.ones(()) if jnp.log(a) > 0 else jnp.zeros(()),
-        lambda a: float(trained(optimizer=jaxnet.sgd(a))[-1]),
+        lambda a: float(train(optimizer=jaxnet.sgd(a))[-1]),
         lambda a: jnp.arange(4.0)[jnp.arange(4.0) < a],
     ],
 )
-def test_what_is_computed_of_hyperparameters_must_not_be_known_either(run):
+def test_values_computed_from_hyperparameters_cannot_decide_either(run):
     with helpers.refused(TypeError, "sweep: expected a run that is one program", "Received: A"):
         jaxnet.sweep(run, {"a": [1.0, 2.0]})
 
@@ -319,7 +317,7 @@ class OwnError(TypeError):
     pass
 
 
-def test_other_errors_of_a_run_are_left_as_they_are():
+def test_other_errors_of_a_run_are_not_changed():
     error = OwnError("not a concrete reason")
 
     def fails(a):
@@ -329,7 +327,7 @@ def test_other_errors_of_a_run_are_left_as_they_are():
         jaxnet.sweep(fails, {"a": [1.0, 2.0]})
     assert caught.value is error
     with helpers.refused(TypeError, "train: expected an integer for batch_size. Received: float"):
-        jaxnet.sweep(lambda a: trained(batch_size=2.5), {"a": [1.0, 2.0]})
+        jaxnet.sweep(lambda a: train(batch_size=2.5), {"a": [1.0, 2.0]})
     with helpers.refused(TypeError, "sweep: expected arrays in the results of run"):
         jaxnet.sweep(lambda a: "a", {"a": [1.0, 2.0]})
 
@@ -379,17 +377,18 @@ def test_other_errors_of_a_run_are_left_as_they_are():
         (lambda: jaxnet.sweep(sized, {"n": [1, 2]}), TypeError, ["decide a shape or a branch"]),
     ],
 )
-def test_refused(call, error, words):
+def test_wrong_calls_raise(call, error, words):
     with helpers.refused(error, "sweep: expected", *words):
         call()
 
 
-def test_best_is_refused_where_there_is_none():
+def test_best_raises_without_a_finite_run():
     found = jaxnet.sweep(lambda a: jnp.log(a), {"a": [-1.0, -2.0]})
     assert found.diverged.all()
-    with helpers.refused(ValueError, "best: expected a run that was made and is finite"):
+    words = "Sweep.best: expected a complete run with finite results and score"
+    with helpers.refused(ValueError, words):
         found.best(found.results)
-    with helpers.refused(ValueError, "in the grid's axes, [2]. Received: [3]"):
+    with helpers.refused(ValueError, "with the axes of the grid, [2]. Received: [3]"):
         found.best(np.zeros(3))
 
 
