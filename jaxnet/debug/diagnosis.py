@@ -105,10 +105,10 @@ def diagnose(
         optimizer_state: by default the initial state.
         key: for dropout, as in the first step with this key; by default there is no dropout.
 
-    Findings are values that are not finite; a quarter or more of a layer's units dead or
-    saturated; a gradient that is 0, or 10,000 times smaller or larger than that of the last layer;
-    an update half as large as the weights, or so small that it is rounded away. Examples of weight
-    0 do not count.
+    The findings are non-finite values; layers of which a quarter of the units or more are dead or
+    saturated; gradients that are 0, or 10,000 times smaller or larger than that of the last layer;
+    updates at least half as large as the weights, or so small that they are rounded away. Examples
+    of weight 0 do not count.
 
     Raises:
         ValueError, TypeError: an invalid argument, before anything is compiled.

@@ -143,7 +143,7 @@ class Trainer(NamedTuple):
         return Snapshot(names, rows, bool(run.ended), finite)
 
     def find_failure(self, state: TrainState) -> NonFiniteStep | None:
-        """Replays the epoch that begins with a state, up to the step that is not finite."""
+        """Replays the epoch that begins with a state, up to the step that fails."""
         plan = self.plan
         batches = Batches(self.data, self.key, plan.batch_size)
         return find_step(plan.objective, plan.optimizer, state, batches, self.validation)

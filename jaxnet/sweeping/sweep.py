@@ -53,8 +53,8 @@ def sweep(
     Raises:
         TypeError: the grid is not a mapping of names or is empty; a hyperparameter decides a shape
             or a branch, such as `batch_size` or `epochs`, so that not all runs are one program.
-        ValueError: the names are not the arguments of `run`; values that are not finite numbers
-            or keys; different numbers of values in a zipped grid; 2**31 runs or more.
+        ValueError: the names are not the arguments of `run`; a value is neither a finite number
+            nor a key; different numbers of values in a zipped grid; 2**31 runs or more.
 
         Errors raised by `run` are not changed.
 
