@@ -143,14 +143,14 @@ def with_one(value):
 def too_high(call):
     """A label too high, or a column too many."""
     if np.ndim(call["data"][1]) == 1:
-        return with_data(call, targets=with_one(call["network"].outputs))
+        return with_data(call, targets=with_one(call["network"].out_features))
     return with_data(call, targets=lambda y: np.concatenate([y, y[:, :1]], 1))
 
 
 def other_form(call):
     """One-hot integers for labels, and labels as floats for anything else."""
     if np.ndim(call["data"][1]) == 1:
-        return with_data(call, targets=lambda y: np.eye(call["network"].outputs, dtype=int)[y])
+        return with_data(call, targets=lambda y: np.eye(call["network"].out_features, dtype=int)[y])
     return with_data(call, targets=lambda y: y.argmax(1).astype(float))
 
 
