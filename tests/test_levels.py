@@ -1,6 +1,7 @@
 """The structure of the source: levels of the sub-packages, order and size of the files, exports."""
 
 import ast
+import inspect
 import re
 from pathlib import Path
 
@@ -115,3 +116,24 @@ def test_every_public_name_is_exported_once():
 
 def test_no_module_has_a_public_name():
     assert not set(LEVELS) & set(helpers.PUBLIC)
+
+
+def test_functions_have_few_arguments():
+    """At most ten; `fit` has fourteen, all but four of them optional or named in every call."""
+    functions = [
+        (
+            f"{module}.{node.name}",
+            len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]),
+        )
+        for module in MODULES
+        for node in ast.walk(ast.parse(FILES[module].read_text()))
+        if isinstance(node, ast.FunctionDef)
+    ]
+    assert {name: count for name, count in functions if count > 10} == {"fitting.fit.fit": 14}
+
+
+def test_public_functions_describe_their_arguments():
+    functions = {n: f for n, f in helpers.PUBLIC.items() if not isinstance(f, type)}
+    several = {n: f for n, f in functions.items() if len(inspect.signature(f).parameters) > 1}
+    assert len(several) > 40
+    assert [name for name, f in several.items() if "\n    Args:\n" not in f.__doc__] == []

@@ -32,7 +32,7 @@ from jaxnet.fitting.run_directory import (
     check_checkpoints,
 )
 from jaxnet.fitting.run_identity import identify
-from jaxnet.fitting.trainer import History, Plan, Run, Trainer, make_trainer
+from jaxnet.fitting.trainer import History, Plan, RunState, Trainer, make_trainer
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
@@ -43,7 +43,7 @@ from jaxnet.training.state import TrainState, check_state
 
 _SECONDS_PER_CALL = 0.2  # of the compiled program
 
-Advance = Callable[[Run, int], Run]
+Advance = Callable[[RunState, int], RunState]
 
 
 @runtime_checkable
@@ -270,7 +270,7 @@ def _drive(
     return _finish(trainer, run, stopped)
 
 
-def _finish(trainer: Trainer, run: Run, stopped: str) -> FitResult:
+def _finish(trainer: Trainer, run: RunState, stopped: str) -> FitResult:
     best = run.state.best
     parameters = run.state.parameters if best is None else best.parameters
     return FitResult(parameters, trainer.read(run).history(), run.state, stopped)
@@ -286,8 +286,8 @@ def _fail(
     trainer: Trainer,
     directory: RunDirectory | NoDirectory,
     advance: Advance,
-    before: Run,
-    run: Run,
+    before: RunState,
+    run: RunState,
 ) -> NonFiniteError:
     """The error for a call of the compiled program after which a value is non-finite."""
 
@@ -321,7 +321,9 @@ _ROUNDING = (
 # Checkpoints.
 
 
-def _start_or_resume(trainer: Trainer, directory: RunDirectory | NoDirectory) -> tuple[Run, str]:
+def _start_or_resume(
+    trainer: Trainer, directory: RunDirectory | NoDirectory
+) -> tuple[RunState, str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
     run = trainer.start()
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
@@ -333,17 +335,17 @@ def _start_or_resume(trainer: Trainer, directory: RunDirectory | NoDirectory) ->
     return _restore(trainer, run, saved), saved.stopped
 
 
-def _checkpoint(trainer: Trainer, run: Run, stopped: str) -> Saved:
+def _checkpoint(trainer: Trainer, run: RunState, stopped: str) -> Saved:
     is_final = stopped in ("patience", "on_epoch")
     snapshot = trainer.read(run)
     return Saved(run.state, snapshot.history(), snapshot.epoch, stopped if is_final else "")
 
 
-def _checkpoint_types(trainer: Trainer, run: Run, epoch: int) -> tuple[TrainState, History]:
+def _checkpoint_types(trainer: Trainer, run: RunState, epoch: int) -> tuple[TrainState, History]:
     return run.state, {name: np.empty(epoch, np.float32) for name in trainer.plan.names()}
 
 
-def _restore(trainer: Trainer, start: Run, saved: Saved) -> Run:
+def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
     """The saved run, with the types and the placement of the start."""
     if saved.epoch > trainer.plan.epochs:
         raise checks.InvalidValue(

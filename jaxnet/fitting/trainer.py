@@ -1,7 +1,7 @@
 """Advances a run by several epochs per call of one compiled program.
 
-Between two calls a run is a `Run`, a tree of arrays. The host can read it, save it, and continue
-from it, with the same bits.
+Between two calls a run is a `RunState`, a tree of arrays. The host can read it, save it, and
+continue from it with the same bits.
 """
 
 import functools
@@ -50,7 +50,7 @@ class Plan(NamedTuple):
         return ["cost", "validation_cost"] if self.is_validated else ["cost"]
 
 
-class Run(NamedTuple):
+class RunState(NamedTuple):
     """A run between two calls of the compiled program.
 
     Attributes:
@@ -113,7 +113,7 @@ class Trainer(NamedTuple):
     state: TrainState | None
     functions: Hashable = None
 
-    def start(self) -> Run:
+    def start(self) -> RunState:
         """The run before its first epoch."""
         # The data are an argument, used or not, so that the run is placed where the data are, as
         # it is after an epoch. Otherwise `_advance` would be compiled for each of the two places.
@@ -122,7 +122,7 @@ class Trainer(NamedTuple):
         )
         return program(*self._arguments)
 
-    def compile_advance(self, run: Run) -> Callable[[Run, int], Run]:
+    def compile_advance(self, run: RunState) -> Callable[[RunState, int], RunState]:
         """Makes `advance(run, until)`, which runs until that epoch or until patience is exhausted.
 
         Args:
@@ -134,7 +134,7 @@ class Trainer(NamedTuple):
         )
         return lambda run, until: program(run, until, *data)
 
-    def read(self, run: Run) -> Snapshot:
+    def read(self, run: RunState) -> Snapshot:
         """Copies the history of a run to the host, and tells whether the run is finite."""
         names = self.plan.names()
         rows = np.asarray(run.history)[: int(run.done)]
@@ -161,7 +161,7 @@ class Trainer(NamedTuple):
             return function(outputs, Batches(data, key, self.plan.batch_size).first().targets)
 
         start = tracing.trace(functools.partial(_start, self.plan), *self._arguments)
-        run: Run = start.out_info
+        run: RunState = start.out_info
         applied = tracing.trace(apply, run.state.parameters, self.data, self.key)
         evaluated = {
             "loss" if name == "cost" else f"metrics/{name}": tracing.trace(
@@ -228,26 +228,26 @@ def _start(
     data: Data,
     validation: Data | None,
     state: TrainState | None,
-) -> Run:
+) -> RunState:
     if state is None:
         state = make_state(plan.objective.network, plan.optimizer, key)
     state = start_task(state, data, validation, plan.batch_size)
     history = jnp.zeros((plan.epochs, len(plan.names())), jnp.float32)
-    return Run(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+    return RunState(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
 
 
 def _advance(
     plan: Plan,
-    run: Run,
+    run: RunState,
     until: ArrayLike,
     data: Data,
     validation: Data | None,
     key: Key[Array, ""],
-) -> Run:
+) -> RunState:
     batches = Batches(data, key, plan.batch_size)
     epoch = make_epoch(plan.objective, plan.optimizer, batches, validation)
 
-    def body(run: Run) -> Run:
+    def body(run: RunState) -> RunState:
         state, metrics = epoch(run.state)
         row = jnp.stack([metrics[name].astype(jnp.float32) for name in plan.names()])
         ended = run.ended
@@ -255,7 +255,7 @@ def _advance(
             epochs = count_epochs(state, len(data.inputs), plan.batch_size)
             ended = epochs - state.best.epoch >= plan.patience
         history = jax.lax.dynamic_update_index_in_dim(run.history, row, run.done, axis=0)
-        return Run(state, history, run.done + 1, ended)
+        return RunState(state, history, run.done + 1, ended)
 
     return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
 
