@@ -341,7 +341,7 @@ def test_a_damaged_newest_file_is_reported_and_the_one_before_used(tmp_path):
         (tmp_path / name).write_bytes(b"")
     with (
         pytest.warns(UserWarning, match="damaged"),
-        helpers.refused(jaxnet.CorruptFileError, "in which all 3 are damaged"),
+        helpers.refused(jaxnet.CorruptFileError, "in which all 3 are corrupt"),
     ):
         fit(directory=tmp_path)
 
@@ -571,7 +571,7 @@ def test_a_folder_deleted_in_mid_run_does_not_cost_the_result(tmp_path, capsys):
     with pytest.warns(jaxnet.CheckpointWarning, match="could not be written") as caught:
         run = fit(directory=folder, every=1, on_epoch=delete)
     assert_same_runs(run, fit())
-    assert_same_runs(caught[0].message.fit, run)
+    assert_same_runs(caught[0].message.result, run)
     assert capsys.readouterr().err.count("could not write") == 1
 
 

@@ -206,7 +206,7 @@ class Torch:
     ("arguments", "error", "words"),
     [
         ({"candidate": Torch()}, TypeError, ["the candidate", "a stateful optimizer"]),
-        ({"candidate": optax.adam}, TypeError, ["which is to be called first"]),
+        ({"candidate": optax.adam}, TypeError, ["a factory: call it with a learning rate first"]),
         ({"reference": None}, TypeError, ["the reference", "NoneType"]),
         ({"candidate": tuple(optax.adam(0.1)) * 2}, TypeError, ["(init, update)"]),
         ({"steps": 0}, ValueError, ["steps of at least 1", "Received: 0"]),
@@ -229,7 +229,7 @@ class Torch:
         (
             {"candidate": (lambda p: p, lambda g, s, p: (g, s.astype(jnp.bfloat16)))},
             ValueError,
-            ["states of the candidate", "bfloat16[2] in place of float32[2]"],
+            ["states of the candidate", "bfloat16[2] instead of float32[2]"],
         ),
         ({"candidate": (lambda p: 0, lambda g, s: (g, s))}, ValueError, ["can be traced"]),
     ],
