@@ -39,16 +39,17 @@ lecun_normal = _scale_normal(lambda inputs, outputs: 1 / inputs)
 glorot_normal = _scale_normal(lambda inputs, outputs: 2 / (inputs + outputs))
 
 _RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "silu")
-_DEFAULTS = {
-    getattr(module, name): he_normal for module in (activations, jax.nn) for name in _RELU_FAMILY
-} | {module.selu: lecun_normal for module in (activations, jax.nn)}
+_DEFAULTS = [
+    *((getattr(m, name), he_normal) for m in (activations, jax.nn) for name in _RELU_FAMILY),
+    *((m.selu, lecun_normal) for m in (activations, jax.nn)),
+]
 
 
 def default_initializer(activation: Activation) -> Initializer:
     """He's for the functions of the relu family, LeCun's for selu, Glorot's for any other.
 
-    The functions are those of jaxnet and `jax.nn`, also within `functools.partial`. A user's own
-    function is not recognized by its name.
+    The functions are those of jaxnet and `jax.nn`, also within `functools.partial`, `jax.jit` or
+    another wrapper with `__wrapped__`. A user's own function is not recognized by its name.
 
     >>> default_initializer(functools.partial(activations.gelu, approximate=True)) is he_normal
     True
@@ -56,6 +57,10 @@ def default_initializer(activation: Activation) -> Initializer:
     True
     """
     function: Any = activation
-    while isinstance(function, functools.partial):
-        function = function.func
-    return _DEFAULTS.get(function, glorot_normal)
+    while function is not None:
+        for known, initializer in _DEFAULTS:
+            if function is known:
+                return initializer
+        is_partial = isinstance(function, functools.partial)
+        function = function.func if is_partial else getattr(function, "__wrapped__", None)
+    return glorot_normal

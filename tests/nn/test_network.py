@@ -90,7 +90,10 @@ def relu(x):
     [
         (jax.nn.relu, jax.nn.initializers.he_normal()),
         (functools.partial(jaxnet.gelu, approximate=True), jax.nn.initializers.he_normal()),
+        (jax.jit(jaxnet.relu), jax.nn.initializers.he_normal()),
+        (jaxnet.straight_through(jaxnet.relu), jax.nn.initializers.he_normal()),
         (relu, jax.nn.initializers.glorot_normal()),
+        (jax.jit(relu), jax.nn.initializers.glorot_normal()),
         (lambda x: x, jax.nn.initializers.glorot_normal()),
         (jaxnet.straight_through(jaxnet.binary_step), jax.nn.initializers.glorot_normal()),
     ],
