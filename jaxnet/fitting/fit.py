@@ -32,7 +32,7 @@ from jaxnet.fitting.run_directory import (
     check_checkpoints,
 )
 from jaxnet.fitting.run_identity import identify
-from jaxnet.fitting.trainer import History, Plan, RunState, Trainer, make_trainer
+from jaxnet.fitting.trainer import History, Plan, RunState, Snapshot, Trainer, make_trainer
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
@@ -222,11 +222,10 @@ def _drive(
     advance = trainer.compile_advance(run)
     epochs, done, stride = trainer.plan.epochs, int(run.done), 1
 
-    def is_stopped_by_user() -> bool:
+    def is_stopped_by_user(snapshot: Snapshot) -> bool:
         """Calls `on_epoch`; if it raises an error, saves the run, to call it again on resuming."""
         if not on_epoch:
             return False
-        snapshot = trainer.read(run)
         try:
             return bool(on_epoch(done, snapshot.metrics(), run.state))
         except BaseException:
@@ -238,7 +237,7 @@ def _drive(
         progress_bar(epochs, "epoch", progress, done) as bar,
         note_interrupts("fit", termination=isinstance(directory, RunDirectory)) as interrupted,
     ):
-        if stopped == "on_epoch" and not is_stopped_by_user():
+        if stopped == "on_epoch" and not is_stopped_by_user(trainer.read(run)):
             stopped = ""
         if done == epochs:
             stopped = stopped or "finished"
@@ -249,12 +248,12 @@ def _drive(
             snapshot = trainer.read(run)
             made, done = snapshot.epoch - done, snapshot.epoch
             seconds = (time.perf_counter() - started) / made  # per epoch
-            if not snapshot.is_finite:
+            if not trainer.is_finite(run, snapshot):
                 raise _fail(trainer, directory, advance, before, run)
             _show(bar, made, snapshot.metrics(), len(trainer.data.inputs) / seconds)
             if not on_epoch:
                 stride = max(1, int(_SECONDS_PER_CALL / seconds))
-            stopped_by_user = is_stopped_by_user()
+            stopped_by_user = is_stopped_by_user(snapshot)
             if snapshot.ended:
                 stopped = "patience"
             elif stopped_by_user:
@@ -292,7 +291,8 @@ def _fail(
     """The error for a call of the compiled program after which a value is non-finite."""
 
     def is_wrong(epoch: int) -> bool:
-        return not trainer.read(advance(before, epoch)).is_finite
+        after = advance(before, epoch)
+        return not trainer.is_finite(after, trainer.read(after))
 
     done = int(run.done)
     epoch = bisect.bisect_left(range(done), True, lo=int(before.done) + 1, key=is_wrong)

@@ -73,13 +73,11 @@ class Snapshot(NamedTuple):
         names: the columns of the history.
         rows: the history of the epochs so far.
         ended: whether patience is exhausted.
-        is_finite: whether every cost and every parameter is finite.
     """
 
     names: list[str]
     rows: Float[np.ndarray, "epochs metrics"]
     ended: bool
-    is_finite: bool
 
     @property
     def epoch(self) -> int:
@@ -135,12 +133,15 @@ class Trainer(NamedTuple):
         return lambda run, until: program(run, until, *data)
 
     def read(self, run: RunState) -> Snapshot:
-        """Copies the history of a run to the host, and tells whether the run is finite."""
-        names = self.plan.names()
+        """Copies the history of a run to the host."""
         rows = np.asarray(run.history)[: int(run.done)]
-        costs = rows[:, [names.index(name) for name in self.plan.costs()]]
-        finite = bool(np.isfinite(costs).all()) and is_finite(run.state.parameters)
-        return Snapshot(names, rows, bool(run.ended), finite)
+        return Snapshot(self.plan.names(), rows, bool(run.ended))
+
+    def is_finite(self, run: RunState, snapshot: Snapshot) -> bool:
+        """Whether every cost in the snapshot of a run and every parameter is finite."""
+        columns = [snapshot.names.index(name) for name in self.plan.costs()]
+        costs = snapshot.rows[:, columns]
+        return bool(np.isfinite(costs).all()) and is_finite(run.state.parameters)
 
     def find_failure(self, state: TrainState) -> NonFiniteStep | None:
         """Replays the epoch that begins with a state, up to the step that fails."""

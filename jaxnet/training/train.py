@@ -217,9 +217,6 @@ def _check_step(
     """
     outputs: Any = None
 
-    def init(parameters: PyTree) -> PyTree:
-        raise NotImplementedError  # a step does not call it
-
     @functools.wraps(optimizer.update)
     def update(gradients: PyTree, before: PyTree, *args: Any, **extra: Any) -> Any:
         trees.same_tree(
@@ -239,7 +236,7 @@ def _check_step(
             means = weighted_means(objective.functions(), values, batch)
         return means["cost"], means
 
-    step = make_inner_step(cost, optax.GradientTransformation(init, update))
+    step = make_inner_step(cost, optax.GradientTransformation(optimizer.init, update))
     try:
         after, _ = tracing.shapes(
             lambda state, data, key: step(state, scale_weights(data), key), state, data, key

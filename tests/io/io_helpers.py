@@ -18,3 +18,16 @@ def assert_same(received, expected):
         one, other = np.asarray(one), np.asarray(other)
         assert (one.shape, one.dtype) == (other.shape, other.dtype.newbyteorder("="))
         assert one.tobytes() == other.astype(one.dtype).tobytes()
+
+
+def abstract_parameters(network):
+    return jax.eval_shape(network.init, jax.random.key(0))
+
+
+def draw_parameters(network):
+    """Normal numbers, truncated for integers; drawn by NumPy, which compiles nothing."""
+    random = np.random.default_rng(1)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(random.normal(size=leaf.shape).astype(leaf.dtype)),
+        abstract_parameters(network),
+    )

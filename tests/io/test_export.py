@@ -6,25 +6,13 @@ import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from io_helpers import draw_parameters
 
 import jaxnet
 
 FEATURES = 5
 SIZES = (1, 7, 64)
 INPUTS = np.random.default_rng(0).normal(size=(max(SIZES), FEATURES)).astype(np.float32)
-
-
-def abstract_parameters(network):
-    return jax.eval_shape(network.init, jax.random.key(0))
-
-
-def draw_parameters(network):
-    """Normal numbers, truncated for integers; drawn by NumPy, which compiles nothing."""
-    random = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(random.normal(size=leaf.shape).astype(leaf.dtype)),
-        abstract_parameters(network),
-    )
 
 
 def custom():

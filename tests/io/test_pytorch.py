@@ -8,24 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from io_helpers import abstract_parameters, draw_parameters
 
 import jaxnet
 
 FEATURES = 5
 INPUTS = np.random.default_rng(0).normal(size=(64, FEATURES)).astype(np.float32)
-
-
-def abstract_parameters(network):
-    return jax.eval_shape(network.init, jax.random.key(0))
-
-
-def draw_parameters(network):
-    """Normal numbers, drawn by NumPy, which compiles nothing."""
-    random = np.random.default_rng(1)
-    return jax.tree.map(
-        lambda leaf: jnp.asarray(random.normal(size=leaf.shape).astype(leaf.dtype)),
-        abstract_parameters(network),
-    )
 
 
 SHAPES = {"0.weight": (16, 5), "0.bias": (16,), "2.weight": (3, 16), "2.bias": (3,)}
