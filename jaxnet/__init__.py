@@ -74,6 +74,7 @@ from jaxnet.training.evaluation import (
 )
 from jaxnet.training.state import (
     BestSoFar as BestSoFar,
+    EarlyStopping as EarlyStopping,
     Task as Task,
     TrainState as TrainState,
     initial_state as initial_state,

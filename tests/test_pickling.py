@@ -78,6 +78,7 @@ CASES = {
     "BestSoFar": lambda: fitted().state.best,
     "Check": lambda: conformance.Check("is pure", True, "the same bits"),
     "CheckpointWarning": warned,
+    "EarlyStopping": lambda: jaxnet.EarlyStopping(3, "accuracy", "max"),
     "Checkpoints": lambda: jaxnet.Checkpoints("runs/a", every=2),
     "ClassScores": lambda: jaxnet.class_scores(jnp.eye(3, dtype=jnp.int32)),
     "Comparison": compared,

@@ -879,8 +879,6 @@ TypeError: train: expected an integer for epochs. Received: bool True
 TypeError: train: expected an integer for epochs. Received: float 1000.0
 >>> train(epochs=10**12)
 ValueError: train: expected epochs of at least 1 and at most 1073741823. Received: 1000000000000
->>> train(batch_size=7)
-ValueError: train: expected batch_size of at least 1 and at most 6. Received: 7
 >>> train(batch_size=0)
 ValueError: train: expected batch_size of at least 1. Received: 0
 >>> train(batch_size=True)
@@ -995,16 +993,22 @@ TypeError: fit: expected an integer for epochs. Received: NoneType None
 TypeError: fit: expected an integer for epochs. Received: bool True
 >>> fit(epochs=10**12)
 ValueError: fit: expected epochs of at least 1 and at most 1073741823. Received: 1000000000000
->>> fit(batch_size=7)
-ValueError: fit: expected batch_size of at least 1 and at most 6. Received: 7
->>> fit(batch_size=2**70)
-ValueError: fit: expected batch_size of at least 1 and at most 6. Received: 1180591620717411303424
 >>> fit(batch_size=-1)
 ValueError: fit: expected batch_size of at least 1. Received: -1
 >>> fit(batch_size=1.5)
 TypeError: fit: expected an integer for batch_size. Received: float 1.5
 >>> fit(batch_size=False)
 TypeError: fit: expected an integer for batch_size. Received: bool False
+>>> fit(patience=EarlyStopping(0), validation=(INPUTS, LABELS))
+ValueError: fit: expected patience.patience of at least 1. Received: 0
+>>> fit(patience=EarlyStopping(3, "accuracy"), validation=(INPUTS, LABELS))
+ValueError: fit: expected patience.monitor as 'cost'. Received: str 'accuracy'
+>>> fit(patience=EarlyStopping(3, mode="maximum"), validation=(INPUTS, LABELS))
+ValueError: fit: expected patience.mode as 'min' or 'max'. Received: str 'maximum'
+>>> fit(patience=EarlyStopping(3, min_delta=-1), validation=(INPUTS, LABELS))
+ValueError: fit: expected patience.min_delta of at least 0. Received: -1
+>>> fit(patience=EarlyStopping(3))
+ValueError: fit: expected validation data with patience. Received: None
 >>> fit(patience=3)
 ValueError: fit: expected validation data with patience. Received: None
 >>> fit(patience=0, validation=(INPUTS, LABELS))
@@ -1167,7 +1171,7 @@ TypeError: fit: expected state.best of type BestSoFar. Received: tuple (Dense...
 >>> fit(state=STATE._replace(best=BestSoFar(OTHERS, A_FLOAT, 1)))
 ValueError: fit: expected state.best.parameters that match state.parameters, but ...
 >>> fit(state=STATE._replace(best=BestSoFar(PARAMETERS, NOT_FINITE, 1)))
-TypeError: fit: expected a number for state.best.cost. Received: float32[2]
+TypeError: fit: expected a number for state.best.value. Received: float32[2]
 >>> fit(state=STATE._replace(best=BestSoFar(PARAMETERS, A_FLOAT, A_FLOAT)))
 TypeError: fit: expected an integer of 32 or 64 bits for state.best.epoch. Received: float32[]
 >>> fit(state=STATE._replace(task=PARAMETERS))

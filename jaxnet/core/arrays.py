@@ -51,7 +51,7 @@ def to_array(name: str, value: Any, *, integers: type[np.generic] = np.float32) 
     if array.dtype.kind not in "fiub":
         wrong = (i for i, v in np.ndenumerate(array) if not isinstance(v, (bool, int, float)))
         example = "".join(
-            f", such as {shorten(repr(array[i]))}{name_column(value, i)}"
+            f", such as {shorten(repr(array[i]))}{name_column(value, i, _ENCODE)}"
             for i in itertools.islice(wrong, 1)
         )
         raise InvalidType(f"expected numbers for {name}. Received: dtype {array.dtype}{example}")
@@ -118,10 +118,16 @@ def describe_numbers(value: Any) -> str:
     return describe(array if array is not None and (is_table or is_real(array)) else value)
 
 
-def name_column(table: Any, index: tuple[int, ...]) -> str:
-    """Names the column of an index into a pandas table; empty for other values."""
+def name_column(table: Any, index: tuple[int, ...], advice: str) -> str:
+    """Names the column of an index into a pandas table, with advice; empty for other values."""
     has_columns = hasattr(table, "columns") and len(index) == 2
-    return f" in column {table.columns[index[1]]!r}" if has_columns else ""
+    return f" in column {table.columns[index[1]]!r}; {advice}" if has_columns else ""
+
+
+_ENCODE = (
+    "jaxnet.estimators takes text and missing values as they are, and scikit-learn's "
+    "OneHotEncoder and SimpleImputer make numbers of them"
+)
 
 
 # Checks.
@@ -183,10 +189,21 @@ def within(name: str, value: Any, low: float = -math.inf, high: float = math.inf
 
 
 def pair(outputs: Any, targets: Any) -> tuple[Array, Array]:
-    """Converts outputs and targets to arrays of the same shape and dtype, with a batch axis."""
+    """Converts outputs and targets to arrays of the same shape and dtype, with a batch axis.
+
+    Targets `[batch]` are those of outputs `[batch, 1]`.
+    """
     outputs = floating("outputs", outputs)
     if outputs.ndim == 0:
         raise InvalidValue("expected outputs with a batch axis. Received: a scalar")
+    targets = numbers("targets", targets)
+    if outputs.ndim == 2 and targets.shape == outputs.shape[:1]:
+        if outputs.shape[1] != 1:
+            raise InvalidValue(
+                f"expected targets of the same shape as outputs, {list(outputs.shape)}. Received: "
+                f"{list(targets.shape)}; targets[:, None] are those of one output per example"
+            )
+        targets = targets[:, None]
     return outputs, like("targets", targets, "outputs", outputs)
 
 

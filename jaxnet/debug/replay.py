@@ -66,7 +66,7 @@ def find_step(
     Returns:
         None if there is no such step.
     """
-    epoch = count_epochs(state, len(batches.data.inputs), batches.batch_size)
+    epoch = count_epochs(state, batches)
     all_rows, all_real = jax.jit(batches.rows)(epoch)
     noise_key = batches.noise_key
     for rows, real in zip(all_rows, all_real, strict=True):

@@ -1,5 +1,6 @@
 """The host's side of a run: what happens between two calls of the compiled program.
 
+- `run_data`: the arrays that a run reads, padded
 - `trainer`: the compiled program, which advances a run by several epochs per call
 - `run_identity`: what decides the numbers of a run, kept with a checkpoint and compared on resuming
 - `lock`: one process per directory

@@ -11,11 +11,10 @@ import math
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
@@ -32,18 +31,24 @@ from jaxnet.fitting.run_directory import (
     check_checkpoints,
 )
 from jaxnet.fitting.run_identity import identify
-from jaxnet.fitting.trainer import History, Plan, RunState, Snapshot, Trainer, make_trainer
+from jaxnet.fitting.trainer import (
+    History,
+    Plan,
+    Rows,
+    RunState,
+    Trainer,
+    count_rows,
+    make_trainer,
+)
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
 from jaxnet.training.batches import check_steps
-from jaxnet.training.data import DataLike, check_data, check_values
-from jaxnet.training.objective import make_objective
-from jaxnet.training.state import TrainState, check_state
+from jaxnet.training.data import DataLike, check_data, check_values, warn_of_scale
+from jaxnet.training.objective import Objective, make_objective
+from jaxnet.training.state import EarlyStopping, TrainState, check_state
 
 _SECONDS_PER_CALL = 0.2  # of the compiled program
-
-Advance = Callable[[RunState, int], RunState]
 
 
 @runtime_checkable
@@ -59,8 +64,8 @@ class FitResult(NamedTuple):
     """The result of a training run.
 
     Attributes:
-        parameters: those with the lowest validation cost if there is validation data, else the
-            last ones.
+        parameters: with validation data those with the lowest validation cost, or the best by the
+            `EarlyStopping` of the run; else the last ones.
         history: for every epoch the "cost", the metrics by their names and, with validation,
             "validation_cost" and so on; `pandas.DataFrame(history)` makes a table of it.
         state: after the last epoch, to continue training from.
@@ -106,7 +111,7 @@ def fit(
     batch_size: int | None,
     validation: DataLike | None = None,
     metrics: Mapping[str, Metric] | None = None,
-    patience: int | None = None,
+    patience: int | EarlyStopping | None = None,
     on_epoch: OnEpoch | None = None,
     progress: bool = True,
     state: TrainState | None = None,
@@ -123,10 +128,12 @@ def fit(
             JAX arrays are used unchanged.
         key: the source of all randomness, as in `train`: the same key gives the same numbers.
         epochs: the number of passes over the data.
-        batch_size: the number of examples per step; `None` for the full batch.
+        batch_size: the number of examples per step. `None`, or more than there are, is the full
+            batch.
         validation: held-out data in the same form, evaluated after every epoch.
         metrics: functions of the form of the loss by name.
-        patience: the number of epochs without a lower validation cost after which to stop.
+        patience: the number of epochs without a lower validation cost after which to stop, or an
+            `EarlyStopping`, which watches any metric and decides which parameters are the best.
         on_epoch: `on_epoch(epoch, metrics, state)` is called after every epoch, counting from 1;
             training stops if it returns True. The host then waits for every single epoch. If it
             raises an error or stops a run that is saved, a checkpoint is written first. When that
@@ -139,7 +146,7 @@ def fit(
             Two runs are the same if their data, key, starting state and JAX settings have the same
             values, and if JAX traces their functions to the same programs; only `epochs` may be
             larger. The files are written by `save` and hold `(state, history)`;
-            `best.safetensors` holds the parameters with the lowest validation cost.
+            `best.safetensors` holds the best parameters.
 
     Returns:
         The parameters, the history, the last state and the reason for stopping.
@@ -159,9 +166,17 @@ def fit(
         NonFiniteError: the cost of an epoch, or a parameter after it, is non-finite. The message
             names the step and the place in the network where the first such value appeared.
 
+    A `UserWarning` names a feature with a standard deviation above 100 or below 0.01, since
+    networks train badly on inputs that are not standardized.
+
     A second call compiles nothing if its arguments have the same shapes and JAX traces its
     functions to the same programs. If something that a function reads has changed in between, such
     as an attribute, a global variable or a module, the program is compiled again.
+
+    If network, loss and metrics are jaxnet's, other numbers of rows and epochs compile nothing
+    either: up to 16,384 rows are padded with rows of weight 0, by at most an eighth of them. The
+    steps on mini-batches have the same bits as without padding. The sums over a full batch and over
+    validation data have the same value to rounding. Functions of the user's see no padding.
 
     >>> from jaxnet import adam, mlp, squared_error
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
@@ -184,33 +199,58 @@ def fit(
     checks.integer("epochs", epochs, 1)
     given, data = (data, validation), check_data("data", data)
     check_values("data", data, given[0])
+    warn_of_scale(data, given[0][0])
     epochs, batch_size = check_steps(epochs, batch_size, data)
     checks.boolean("progress", progress)
     if on_epoch is not None:
         checks.function("on_epoch", on_epoch)
-    if patience is not None:
-        patience = checks.integer("patience", patience, 1)
-        if validation is None:
-            raise checks.InvalidValue("expected validation data with patience. Received: None")
+    stopping = _check_stopping(patience, objective, validation)
     if validation is not None:
         validation = check_data("validation", validation)
         check_values("validation", validation, given[1])
     checkpoints = check_checkpoints(checkpoints)
-    plan = Plan(objective, optimizer, batch_size, patience, epochs, validation is not None)
+    plan = Plan(objective, optimizer, batch_size, stopping, validation is not None)
     trainer = make_trainer(plan, data, validation, key, state, given)
     with (
         RunDirectory(checkpoints, identify(trainer)) if checkpoints else NoDirectory()
     ) as directory:
-        result = _drive(trainer, directory, on_epoch, progress)
+        result = _drive(trainer, directory, epochs, on_epoch, progress)
     if directory.failure:
         message = f"fit: the last checkpoint could not be written: {directory.failure}"
         warn(CheckpointWarning(message, result))
     return result
 
 
+def _check_stopping(
+    patience: Any, objective: Objective, validation: DataLike | None
+) -> EarlyStopping:
+    """Checks when to stop; a number stands for the patience, with the other defaults."""
+    if patience is None:
+        return EarlyStopping(None)
+    if validation is None:
+        raise checks.InvalidValue("expected validation data with patience. Received: None")
+    if not isinstance(patience, EarlyStopping):
+        return EarlyStopping(checks.integer("patience", patience, 1))
+    number, monitor, mode, min_delta = patience
+    if number is not None:
+        number = checks.integer("patience.patience", number, 1)
+    for name, value, known in (
+        ("monitor", monitor, objective.functions()),
+        ("mode", mode, ("min", "max")),
+    ):
+        if value not in known:
+            words = " or ".join(map(repr, known))
+            raise checks.InvalidValue(
+                f"expected patience.{name} as {words}. Received: {checks.describe(value)}"
+            )
+    min_delta = float(checks.number("patience.min_delta", min_delta, 0))
+    return EarlyStopping(number, monitor, mode, min_delta)
+
+
 def _drive(
     trainer: Trainer,
     directory: RunDirectory | NoDirectory,
+    epochs: int,
     on_epoch: OnEpoch | None,
     progress: bool,
 ) -> FitResult:
@@ -218,43 +258,43 @@ def _drive(
 
     No other function keeps a reference to a run, so that at most two are in memory.
     """
-    run, stopped = _start_or_resume(trainer, directory)
-    advance = trainer.compile_advance(run)
-    epochs, done, stride = trainer.plan.epochs, int(run.done), 1
+    run, history, stopped = _start_or_resume(trainer, directory, epochs)
+    done, stride = count_rows(history), 1
 
-    def is_stopped_by_user(snapshot: Snapshot) -> bool:
+    def is_stopped_by_user() -> bool:
         """Calls `on_epoch`; if it raises an error, saves the run, to call it again on resuming."""
         if not on_epoch:
             return False
         try:
-            return bool(on_epoch(done, snapshot.metrics(), run.state))
+            return bool(on_epoch(done, trainer.metrics(history[-1]), run.state))
         except BaseException:
-            reason = "patience" if snapshot.ended else "on_epoch"
-            directory.save(_checkpoint(trainer, run, reason), wait=True)
+            reason = "patience" if run.ended else "on_epoch"
+            directory.save(_checkpoint(trainer, run, history, reason), wait=True)
             raise
 
     with (
         progress_bar(epochs, "epoch", progress, done) as bar,
         note_interrupts("fit", termination=isinstance(directory, RunDirectory)) as interrupted,
     ):
-        if stopped == "on_epoch" and not is_stopped_by_user(trainer.read(run)):
+        if stopped == "on_epoch" and not is_stopped_by_user():
             stopped = ""
         if done == epochs:
             stopped = stopped or "finished"
         while not stopped:
             until = directory.limit(min(epochs, done + stride))
             started, before = time.perf_counter(), run
-            run = advance(run, until)
-            snapshot = trainer.read(run)
-            made, done = snapshot.epoch - done, snapshot.epoch
-            seconds = (time.perf_counter() - started) / made  # per epoch
-            if not trainer.is_finite(run, snapshot):
-                raise _fail(trainer, directory, advance, before, run)
-            _show(bar, made, snapshot.metrics(), len(trainer.data.inputs) / seconds)
+            run, rows = trainer.advance(run, until - done)
+            seconds = (time.perf_counter() - started) / len(rows)  # per epoch
+            if not trainer.is_finite(run, rows):
+                raise _fail(trainer, directory, before, history, rows)
+            history.append(rows)
+            done += len(rows)
+            examples = len(trainer.arrays.data.inputs)
+            _show(bar, len(rows), trainer.metrics(rows), examples / seconds)
             if not on_epoch:
                 stride = max(1, int(_SECONDS_PER_CALL / seconds))
-            stopped_by_user = is_stopped_by_user(snapshot)
-            if snapshot.ended:
+            stopped_by_user = is_stopped_by_user()
+            if run.ended:
                 stopped = "patience"
             elif stopped_by_user:
                 stopped = "on_epoch"
@@ -263,16 +303,16 @@ def _drive(
             elif interrupted():
                 stopped = "interrupted"
             if stopped or directory.is_due(done):
-                directory.save(_checkpoint(trainer, run, stopped), wait=bool(stopped))
+                directory.save(_checkpoint(trainer, run, history, stopped), wait=bool(stopped))
     if interrupted() == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
-    return _finish(trainer, run, stopped)
+    return _finish(trainer, run, history, stopped)
 
 
-def _finish(trainer: Trainer, run: RunState, stopped: str) -> FitResult:
+def _finish(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> FitResult:
     best = run.state.best
     parameters = run.state.parameters if best is None else best.parameters
-    return FitResult(parameters, trainer.read(run).history(), run.state, stopped)
+    return FitResult(parameters, trainer.history(history), run.state, stopped)
 
 
 def _show(bar: Any, epochs: int, metrics: dict[str, float], speed: float) -> None:
@@ -284,21 +324,26 @@ def _show(bar: Any, epochs: int, metrics: dict[str, float], speed: float) -> Non
 def _fail(
     trainer: Trainer,
     directory: RunDirectory | NoDirectory,
-    advance: Advance,
     before: RunState,
-    run: RunState,
+    history: list[Rows],
+    rows: Rows,
 ) -> NonFiniteError:
-    """The error for a call of the compiled program after which a value is non-finite."""
+    """The error for a call of the compiled program after which a value is non-finite.
 
-    def is_wrong(epoch: int) -> bool:
-        after = advance(before, epoch)
-        return not trainer.is_finite(after, trainer.read(after))
+    Args:
+        trainer, directory: those of the run.
+        before, history: the run before the call.
+        rows: of the history, from the call.
+    """
 
-    done = int(run.done)
-    epoch = bisect.bisect_left(range(done), True, lo=int(before.done) + 1, key=is_wrong)
-    last = advance(before, epoch - 1)
-    history = trainer.read(run).history()
-    costs = {name: history[name][epoch - 1] for name in trainer.plan.costs()}
+    def is_wrong(epochs: int) -> bool:
+        return not trainer.is_finite(*trainer.advance(before, epochs))
+
+    made = bisect.bisect_left(range(len(rows)), True, lo=1, key=is_wrong)
+    last, finite_rows = trainer.advance(before, made - 1)
+    history = [*history, finite_rows]
+    epoch = count_rows(history) + 1
+    costs = {name: trainer.metrics(rows[made - 1 : made])[name] for name in trainer.plan.costs()}
     wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
     what = (
         f"the {wrong[0]} of epoch {epoch} is {costs[wrong[0]]}"
@@ -307,9 +352,10 @@ def _fail(
     )
     failure = trainer.find_failure(last.state)
     message = f"fit: {what}. {failure or _ROUNDING}"
-    directory.save(_checkpoint(trainer, last, ""), wait=True)
+    directory.save(_checkpoint(trainer, last, history, ""), wait=True)
     message += directory.save_before_failure(failure.state if failure else last.state)
-    return NonFiniteError(message, _finish(trainer, last, "non-finite"), epoch, failure)
+    result = _finish(trainer, last, history, "non-finite")
+    return NonFiniteError(message, result, epoch, failure)
 
 
 _ROUNDING = (
@@ -322,42 +368,39 @@ _ROUNDING = (
 
 
 def _start_or_resume(
-    trainer: Trainer, directory: RunDirectory | NoDirectory
-) -> tuple[RunState, str]:
+    trainer: Trainer, directory: RunDirectory | NoDirectory, epochs: int
+) -> tuple[RunState, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
     run = trainer.start()
+    history = [np.empty((0, len(trainer.plan.names())), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:
-        directory.begin(_checkpoint(trainer, run, ""))
-        return run, ""
-    if saved.stopped != "patience" and saved.epoch < trainer.plan.epochs:
+        directory.begin(_checkpoint(trainer, run, history, ""))
+        return run, history, ""
+    if saved.epoch > epochs:
+        raise checks.InvalidValue(
+            f"expected epochs of at least {saved.epoch}, since the checkpoint is already at epoch "
+            f"{saved.epoch}. Received: {epochs}"
+        )
+    if saved.stopped != "patience" and saved.epoch < epochs:
         directory.check_writable()
-    return _restore(trainer, run, saved), saved.stopped
+    history = [np.stack([saved.history[name] for name in trainer.plan.names()], axis=1)]
+    return _restore(run, saved), history, saved.stopped
 
 
-def _checkpoint(trainer: Trainer, run: RunState, stopped: str) -> Saved:
+def _checkpoint(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> Saved:
     is_final = stopped in ("patience", "on_epoch")
-    snapshot = trainer.read(run)
-    return Saved(run.state, snapshot.history(), snapshot.epoch, stopped if is_final else "")
+    reason = stopped if is_final else ""
+    return Saved(run.state, trainer.history(history), count_rows(history), reason)
 
 
 def _checkpoint_types(trainer: Trainer, run: RunState, epoch: int) -> tuple[TrainState, History]:
     return run.state, {name: np.empty(epoch, np.float32) for name in trainer.plan.names()}
 
 
-def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
+def _restore(start: RunState, saved: Saved) -> RunState:
     """The saved run, with the types and the placement of the start."""
-    if saved.epoch > trainer.plan.epochs:
-        raise checks.InvalidValue(
-            f"expected epochs of at least {saved.epoch}, since the checkpoint is already at epoch "
-            f"{saved.epoch}. Received: {trainer.plan.epochs}"
-        )
-    rows = np.stack([saved.history[name] for name in trainer.plan.names()], axis=1)
-    history = np.zeros(start.history.shape, np.float32)
-    history[: saved.epoch] = rows
-    state = jax.tree.map(_restore_weak_type, saved.state, start.state)
-    done = jnp.array(saved.epoch, jnp.int32)
-    run = start._replace(state=state, history=jnp.array(history), done=done)
+    run = start._replace(state=jax.tree.map(_restore_weak_type, saved.state, start.state))
     return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
 
 

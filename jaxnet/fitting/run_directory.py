@@ -326,7 +326,7 @@ class RunDirectory:
         """Writes the best parameters unless the file holds them already."""
         if best is None or not int(best.epoch):
             return
-        metadata = {"epoch": int(best.epoch), "cost": float(best.cost)}
+        metadata = {"epoch": int(best.epoch), "value": float(best.value)}
         if metadata != self._best:
             save(self.path / BEST, best.parameters, metadata=metadata)
             self._best = metadata

@@ -39,17 +39,18 @@ def identify(trainer: Trainer) -> Identity:
     """
     plan, objective = trainer.plan, trainer.plan.objective
     values = {
-        "data": trainer.data,
-        "validation": trainer.validation,
-        "key": trainer.key,
+        "data": trainer.arrays.data,
+        "validation": trainer.arrays.validation,
+        "key": trainer.arrays.key,
         "state": trainer.state,
-        "batch_size": plan.batch_size or len(trainer.data.inputs),
-        "patience": plan.patience,
+        "batch_size": plan.batch_size or len(trainer.arrays.data.inputs),
+        "patience": plan.stopping.patience,
+        "stopping": plan.stopping._replace(patience=None)._asdict(),
         "metrics": list(objective.metrics),
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     }
     functions = {**objective._asdict(), "optimizer": plan.optimizer}
-    programs = trainer._replace(plan=plan._replace(epochs=1)).fingerprints()
+    programs = trainer.fingerprints()
     return {
         "environment": environment(),
         "values": {name: outline(value) for name, value in values.items()},

@@ -2,10 +2,13 @@
 
 Between two calls a run is a `RunState`, a tree of arrays. The host can read it, save it, and
 continue from it with the same bits.
+
+The program depends on little else than the functions of the run. It makes the initial state too. It
+runs any number of epochs, and small data are padded, so that data of about the same size share it.
 """
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,29 +18,43 @@ import optax
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
-from jaxnet.core import compilation, programs, tracing, trees
+from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
 from jaxnet.debug.replay import NonFiniteStep, find_step
+from jaxnet.fitting.run_data import RunData, pad_run
 from jaxnet.nn.metrics import Metric
-from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import Objective, scale_weights
-from jaxnet.training.state import TrainState, count_epochs, make_state, start_task
+from jaxnet.training.state import (
+    EarlyStopping,
+    TrainState,
+    count_epochs,
+    fingerprint,
+    make_state,
+    start_task,
+)
 from jaxnet.training.step import make_inner_step
 from jaxnet.training.train import check_run, make_epoch
 
+_EPOCHS_PER_CALL = 1024  # at most; the program returns so many rows of the history
+
+Rows = Float[np.ndarray, "_ metrics"]
 History = dict[str, np.ndarray]
 
 
+def count_rows(rows: Sequence[Rows]) -> int:
+    """The number of epochs in several rows of the history."""
+    return sum(map(len, rows))
+
+
 class Plan(NamedTuple):
-    """What the compiled programs depend on, besides the types of their arguments."""
+    """What the compiled program depends on, besides the types of its arguments."""
 
     objective: Objective
     optimizer: optax.GradientTransformation
     batch_size: int | None
-    patience: int | None
-    epochs: int
+    stopping: EarlyStopping
     is_validated: bool
 
     def names(self) -> list[str]:
@@ -55,131 +72,105 @@ class RunState(NamedTuple):
 
     Attributes:
         state: after the last epoch.
-        history: a row for every epoch of the plan, filled up to the last one.
-        done: the number of epochs.
+        has_begun: whether `state` is that of a run; if not, the program begins the run first.
         ended: whether patience is exhausted.
     """
 
     state: TrainState
-    history: Float[Array, "epochs metrics"]
-    done: Int[Array, ""]
+    has_begun: Bool[Array, ""]
     ended: Bool[Array, ""]
-
-
-class Snapshot(NamedTuple):
-    """A run as the host reads it, copied from the device once.
-
-    Attributes:
-        names: the columns of the history.
-        rows: the history of the epochs so far.
-        ended: whether patience is exhausted.
-    """
-
-    names: list[str]
-    rows: Float[np.ndarray, "epochs metrics"]
-    ended: bool
-
-    @property
-    def epoch(self) -> int:
-        """The number of epochs so far."""
-        return len(self.rows)
-
-    def history(self) -> History:
-        """The columns by name."""
-        return {name: self.rows[:, i].copy() for i, name in enumerate(self.names)}
-
-    def metrics(self) -> dict[str, float]:
-        """The last row by name."""
-        return dict(zip(self.names, map(float, self.rows[-1]), strict=True))
 
 
 class Trainer(NamedTuple):
     """A plan and its data: all that a run needs, and nothing that changes.
 
     Attributes:
-        plan: what the compiled programs depend on.
-        data, validation: with scaled weights.
-        key: the key of the run.
+        plan: what the compiled program depends on.
+        arrays: what the run reads, without padding.
         state: the state from which the run starts, or None.
+        padded: what the compiled program reads.
+        types: of a run.
         functions: the identity of the user's functions, as `compilation.compile_once` takes it.
     """
 
     plan: Plan
-    data: Data
-    validation: Data | None
-    key: Key[Array, ""]
+    arrays: RunData
     state: TrainState | None
+    padded: RunData
+    types: RunState
     functions: Hashable = None
 
     def start(self) -> RunState:
         """The run before its first epoch."""
-        # The data are an argument, used or not, so that the run is placed where the data are, as
-        # it is after an epoch. Otherwise `_advance` would be compiled for each of the two places.
-        program = compilation.compile_once(
-            _start, (self.plan,), self._arguments, identity=self.functions, keep_unused=True
-        )
-        return program(*self._arguments)
+        if any(dtypes.is_key(leaf) or leaf.weak_type for leaf in jax.tree.leaves(self.types)):
+            arguments = self.state, self.padded
+            begin = compilation.compile_once(
+                _begin, (self.plan,), arguments, identity=self.functions
+            )
+            return _place(begin(*arguments), self.padded.data.inputs)
+        # The program begins the run itself, from zeros, so that only one is compiled.
+        zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
+        return self.advance(_place(zeros, self.padded.data.inputs), 0)[0]
 
-    def compile_advance(self, run: RunState) -> Callable[[RunState, int], RunState]:
-        """Makes `advance(run, until)`, which runs until that epoch or until patience is exhausted.
+    def advance(self, run: RunState, epochs: int) -> tuple[RunState, Rows]:
+        """Runs several epochs, at least one if `epochs` is, or until patience is exhausted.
 
-        Args:
-            run: a run of the types that will be advanced.
+        Returns:
+            The run after them, and their rows of the history.
         """
-        data = self.data, self.validation, self.key
+        arguments = run, min(epochs, _EPOCHS_PER_CALL), self.state, self.padded
         program = compilation.compile_once(
-            _advance, (self.plan,), (run, 0, *data), identity=self.functions
+            _advance, (self.plan,), arguments, identity=self.functions
         )
-        return lambda run, until: program(run, until, *data)
+        run, rows, made = program(*arguments)
+        return run, np.asarray(rows)[: int(made)]
 
-    def read(self, run: RunState) -> Snapshot:
-        """Copies the history of a run to the host."""
-        rows = np.asarray(run.history)[: int(run.done)]
-        return Snapshot(self.plan.names(), rows, bool(run.ended))
+    def metrics(self, rows: Rows) -> dict[str, float]:
+        """The last row by name."""
+        return dict(zip(self.plan.names(), map(float, rows[-1]), strict=True))
 
-    def is_finite(self, run: RunState, snapshot: Snapshot) -> bool:
-        """Whether every cost in the snapshot of a run and every parameter is finite."""
-        columns = [snapshot.names.index(name) for name in self.plan.costs()]
-        costs = snapshot.rows[:, columns]
-        return bool(np.isfinite(costs).all()) and is_finite(run.state.parameters)
+    def history(self, rows: Sequence[Rows]) -> History:
+        """The columns of several rows by name."""
+        table = np.concatenate(rows)
+        return {name: table[:, i].copy() for i, name in enumerate(self.plan.names())}
+
+    def is_finite(self, run: RunState, rows: Rows) -> bool:
+        """Whether every parameter of a run and every cost in some rows is finite."""
+        columns = [self.plan.names().index(name) for name in self.plan.costs()]
+        return bool(np.isfinite(rows[:, columns]).all()) and is_finite(run.state.parameters)
 
     def find_failure(self, state: TrainState) -> NonFiniteStep | None:
         """Replays the epoch that begins with a state, up to the step that fails."""
-        plan = self.plan
-        batches = Batches(self.data, self.key, plan.batch_size)
-        return find_step(plan.objective, plan.optimizer, state, batches, self.validation)
+        plan, batches = self.plan, self.arrays.batches(self.plan.batch_size)
+        return find_step(plan.objective, plan.optimizer, state, batches, self.arrays.validation)
 
     def fingerprints(self) -> dict[str, programs.Fingerprint]:
         """The programs of a run by what they compute; the optimizer's contains the others."""
-        functions = self.plan.objective.functions()
+        objective, batch_size = self.plan.objective, self.plan.batch_size
 
-        def apply(parameters: PyTree, data: Data, key: Key[Array, ""]) -> Array:
-            batches = Batches(data, key, self.plan.batch_size)
-            network, inputs = self.plan.objective.network, batches.first().inputs
-            return network.apply(parameters, inputs, key=batches.noise_key)
+        def apply(parameters: PyTree, arrays: RunData) -> Array:
+            batches = arrays.batches(batch_size)
+            inputs = batches.first().inputs
+            return objective.network.apply(parameters, inputs, key=batches.noise_key)
 
-        def evaluate(function: Metric, outputs: Array, data: Data, key: Key[Array, ""]) -> Array:
-            return function(outputs, Batches(data, key, self.plan.batch_size).first().targets)
+        def evaluate(function: Metric, outputs: Array, arrays: RunData) -> Array:
+            return function(outputs, arrays.batches(batch_size).first().targets)
 
-        start = tracing.trace(functools.partial(_start, self.plan), *self._arguments)
+        start = tracing.trace(functools.partial(_begin, self.plan), self.state, self.arrays)
         run: RunState = start.out_info
-        applied = tracing.trace(apply, run.state.parameters, self.data, self.key)
+        applied = tracing.trace(apply, run.state.parameters, self.arrays)
         evaluated = {
             "loss" if name == "cost" else f"metrics/{name}": tracing.trace(
-                functools.partial(evaluate, function), applied.out_info, self.data, self.key
+                functools.partial(evaluate, function), applied.out_info, self.arrays
             )
-            for name, function in functions.items()
+            for name, function in objective.functions().items()
         }
-        step = tracing.trace(functools.partial(_sample, self.plan), *self._arguments)
+        step = tracing.trace(functools.partial(_sample, self.plan), self.state, self.arrays)
         traced = {"network": applied, **evaluated, "initial state": start, "optimizer": step}
         return {
             name: programs.fingerprint_jaxpr(program.jaxpr.jaxpr, program.jaxpr.consts)
             for name, program in traced.items()
         }
-
-    @property
-    def _arguments(self) -> tuple[Any, ...]:
-        return self.key, self.data, self.validation, self.state
 
 
 def make_trainer(
@@ -198,83 +189,87 @@ def make_trainer(
         plan, data, validation, key, state: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
+    padded = pad_run(plan.objective, plan.batch_size, RunData(data, validation, key))
     data = scale_weights(data)
     validation = None if validation is None else scale_weights(validation)
-    arguments = key, data, validation, state
+    arrays = RunData(data, validation, key)
     try:
-        identity = compilation.identify(_sample, (plan,), arguments)
+        identity = compilation.identify(_sample, (plan,), (state, padded))
     except Exception:  # `check_run` says what is wrong
         identity = None
     targets = [np.asarray(part.targets) for part in (data, validation) if part is not None]
     ranges = tuple((float(t.min()), float(t.max())) for t in targets if t.size)
-    call = identity, compilation.settings(), trees.types((data, validation, state)), ranges
+    call = identity, compilation.settings(), trees.types((state, padded)), ranges
     if identity is None or call not in _passed:
         check_run(plan.objective, plan.optimizer, data, validation, key, state, given)
+        types = tracing.shapes(functools.partial(_begin, plan), state, padded)
         if len(_passed) >= _REMEMBERED:
             _passed.clear()
-        _passed.add(call)
-    return Trainer(plan, data, validation, key, state, identity)
+        _passed[call] = types
+    return Trainer(plan, arrays, state, padded, _passed[call], identity)
 
 
-_passed: set[Any] = set()
+_passed: dict[Any, RunState] = {}
 _REMEMBERED = 256  # calls
 
 
-# The programs.
+def _place(run: RunState, inputs: Array) -> RunState:
+    """Copies a run to where an epoch on the inputs leaves it.
+
+    From elsewhere, the program would be compiled for both places.
+    """
+    sharding = inputs.sharding if inputs.committed else None
+    if isinstance(sharding, jax.sharding.NamedSharding):
+        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
+    placed: RunState = jax.device_put(run, sharding)
+    return placed
 
 
-def _start(
-    plan: Plan,
-    key: Key[Array, ""],
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
-) -> RunState:
+# The program.
+
+
+def _begin(plan: Plan, state: TrainState | None, arrays: RunData) -> RunState:
     if state is None:
-        state = make_state(plan.objective.network, plan.optimizer, key)
-    state = start_task(state, data, validation, plan.batch_size)
-    history = jnp.zeros((plan.epochs, len(plan.names())), jnp.float32)
-    return RunState(state, history, jnp.zeros((), jnp.int32), jnp.zeros((), bool))
+        state = make_state(plan.objective.network, plan.optimizer, arrays.key)
+    number = arrays.fingerprint
+    if number is None and arrays.validation is not None:
+        number = fingerprint(arrays.data, arrays.validation, plan.batch_size)
+    state = start_task(state, number, plan.stopping)
+    return RunState(state, jnp.ones((), bool), jnp.zeros((), bool))
 
 
 def _advance(
-    plan: Plan,
-    run: RunState,
-    until: ArrayLike,
-    data: Data,
-    validation: Data | None,
-    key: Key[Array, ""],
-) -> RunState:
-    batches = Batches(data, key, plan.batch_size)
-    epoch = make_epoch(plan.objective, plan.optimizer, batches, validation)
+    plan: Plan, run: RunState, epochs: ArrayLike, state: TrainState | None, arrays: RunData
+) -> tuple[RunState, Float[Array, "epochs metrics"], Int[Array, ""]]:
+    run = jax.lax.cond(run.has_begun, lambda: run, lambda: _begin(plan, state, arrays))
+    batches, patience = arrays.batches(plan.batch_size), plan.stopping.patience
+    epoch = make_epoch(plan.objective, plan.optimizer, batches, arrays.validation, plan.stopping)
 
-    def body(run: RunState) -> RunState:
+    def body(loop: tuple[RunState, Array, Array]) -> tuple[RunState, Array, Array]:
+        run, rows, made = loop
         state, metrics = epoch(run.state)
         row = jnp.stack([metrics[name].astype(jnp.float32) for name in plan.names()])
+        rows = jax.lax.dynamic_update_index_in_dim(rows, row, made, axis=0)
         ended = run.ended
-        if plan.patience is not None and state.best is not None:
-            epochs = count_epochs(state, len(data.inputs), plan.batch_size)
-            ended = epochs - state.best.epoch >= plan.patience
-        history = jax.lax.dynamic_update_index_in_dim(run.history, row, run.done, axis=0)
-        return RunState(state, history, run.done + 1, ended)
+        if patience is not None and state.best is not None:
+            ended = count_epochs(state, batches) - state.best.epoch >= patience
+        return run._replace(state=state, ended=ended), rows, made + 1
 
-    return jax.lax.while_loop(lambda run: (run.done < until) & ~run.ended, body, run)
+    rows = jnp.zeros((_EPOCHS_PER_CALL, len(plan.names())), jnp.float32)
+    start = run, rows, jnp.zeros((), jnp.int32)
+    return jax.lax.while_loop(lambda loop: (loop[2] < epochs) & ~loop[0].ended, body, start)
 
 
 def _sample(
-    plan: Plan,
-    key: Key[Array, ""],
-    data: Data,
-    validation: Data | None,
-    state: TrainState | None,
+    plan: Plan, state: TrainState | None, arrays: RunData
 ) -> tuple[TrainState, list[Array]]:
     """The start, a step and an evaluation: every call that a run makes of the user's functions."""
-    objective = plan.objective
-    start = _start(plan, key, data, validation, state).state
-    batches = Batches(data, key, plan.batch_size)
+    objective, validation = plan.objective, arrays.validation
+    start = _begin(plan, state, arrays).state
+    batches = arrays.batches(plan.batch_size)
     step = make_inner_step(objective.cost, plan.optimizer)
-    state, metrics = step(start, batches.first(), batches.noise_key)
+    after, metrics = step(start, batches.first(), batches.noise_key)
     if validation is not None:
-        held_out = mean_over(objective.network, objective.functions(), state.parameters, validation)
+        held_out = mean_over(objective.network, objective.functions(), after.parameters, validation)
         metrics |= {f"validation_{name}": value for name, value in held_out.items()}
-    return state, [metrics[name] for name in plan.names()]
+    return after, [metrics[name] for name in plan.names()]

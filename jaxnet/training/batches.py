@@ -1,7 +1,8 @@
 """How an epoch is cut into batches.
 
 Every example counts exactly once in an epoch. A last, partial batch is padded with examples of
-weight 0, so that all steps run the same program.
+weight 0, so that all steps run the same program. All data may be padded in the same way, so that
+runs on almost as many examples do.
 """
 
 from typing import NamedTuple
@@ -15,21 +16,25 @@ from jaxnet.training.data import Data
 from jaxnet.training.keys import noise_key
 from jaxnet.training.shuffle import shuffle
 
+Count = int | Int[Array, ""]
 
-def count_steps(examples: int, batch_size: int | None) -> int:
+
+def count_steps(examples: Count, batch_size: int | None) -> Count:
     """The number of steps in an epoch."""
-    return -(-examples // (batch_size or examples))
+    return 1 if batch_size is None else -(-examples // batch_size)
 
 
 def check_steps(epochs: int, batch_size: int | None, data: Data) -> tuple[int, int | None]:
     """Checks the number of epochs and the batch size, and returns them as Python integers.
 
-    A batch has at least one example and at most all. The number of steps fits into an int32.
+    A batch has at least one example. One that holds all examples is the full batch, `None`. The
+    number of steps fits into an int32.
     """
     examples = len(data.inputs)
     if batch_size is not None:
-        batch_size = checks.integer("batch_size", batch_size, 1, examples)
-    most = (2**31 - 1) // count_steps(examples, batch_size)
+        batch_size = checks.integer("batch_size", batch_size, 1)
+        batch_size = None if batch_size >= examples else batch_size
+    most = (2**31 - 1) // int(count_steps(examples, batch_size))
     return checks.integer("epochs", epochs, 1, most), batch_size
 
 
@@ -40,16 +45,23 @@ class Batches(NamedTuple):
         data: all examples.
         key: the key of the run.
         batch_size: the number of examples per batch; `None` for the full batch.
+        length: the number of examples, if rows of padding follow after them; None if not.
     """
 
     data: Data
     key: Key[Array, ""]
     batch_size: int | None
+    length: Int[Array, ""] | None = None
 
     @property
-    def steps(self) -> int:
+    def examples(self) -> Count:
+        """The number of examples, without padding."""
+        return len(self.data.inputs) if self.length is None else self.length
+
+    @property
+    def steps(self) -> Count:
         """The number of batches in an epoch."""
-        return count_steps(len(self.data.inputs), self.batch_size)
+        return count_steps(self.examples, self.batch_size)
 
     @property
     def noise_key(self) -> Key[Array, ""]:
@@ -61,31 +73,28 @@ class Batches(NamedTuple):
     ) -> tuple[Int[Array, "steps batch"], Bool[Array, "steps batch"]]:
         """The rows of each batch of an epoch, and a mask that is False for padding.
 
-        A full batch is not shuffled.
+        A full batch is not shuffled. Batches after the last step are all padding.
         """
-        examples, steps = len(self.data.inputs), self.steps
-        if steps == 1:
-            return jnp.arange(examples)[None], jnp.ones((1, examples), bool)
-        order = shuffle(self.key, epoch, examples)
-        padded = jnp.pad(order, (0, steps * self._size - examples)).reshape(steps, self._size)
-        real = jnp.arange(steps * self._size).reshape(steps, self._size) < examples
+        rows = len(self.data.inputs)
+        if self.batch_size is None:
+            return jnp.arange(rows)[None], jnp.arange(rows)[None] < self.examples
+        steps = int(count_steps(rows, self.batch_size))
+        order = shuffle(self.key, epoch, self.examples, rows)
+        padded = jnp.pad(order, (0, steps * self.batch_size - rows)).reshape(steps, -1)
+        real = jnp.arange(steps * self.batch_size).reshape(steps, -1) < self.examples
         return padded, real
 
     def take(self, rows: Int[Array, " batch"], real: Bool[Array, " batch"]) -> Data:
         """The batch of those rows, with weight 0 for padding."""
-        if self.steps == 1:
+        if self.batch_size is None:
             return self.data
         batch: Data = jax.tree.map(lambda array: array[rows], self.data)
-        if len(self.data.inputs) % self._size == 0:
+        if self.length is None and len(self.data.inputs) % self.batch_size == 0:
             return batch
-        weights = jnp.ones(self._size) if batch.weights is None else batch.weights
+        weights = jnp.ones(self.batch_size) if batch.weights is None else batch.weights
         return batch._replace(weights=jnp.where(real, weights, 0))
 
     def first(self) -> Data:
         """A batch of the shapes of a step's, without shuffling."""
-        rows = jnp.arange(self._size, dtype=jnp.int32)
+        rows = jnp.arange(self.batch_size or len(self.data.inputs), dtype=jnp.int32)
         return self.take(rows, rows >= 0)
-
-    @property
-    def _size(self) -> int:
-        return self.batch_size or len(self.data.inputs)

@@ -7,10 +7,11 @@ as a masked array, raises a TypeError.
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jaxtyping import Array, Float, Num
 
-from jaxnet.core import arrays, checks, dtypes
+from jaxnet.core import arrays, checks, console, dtypes
 from jaxnet.core.finite import first_nonfinite
 
 
@@ -57,6 +58,87 @@ def check_data(name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
+_IMPUTE = (
+    "jaxnet.estimators takes missing values as they are, and scikit-learn's SimpleImputer fills "
+    "them in"
+)
+
+
+def warn_of_scale(data: Data, given: Any) -> None:
+    """Warns of inputs that train badly because a feature has not been standardized.
+
+    The standard deviation of a feature, of up to 10,000 examples, is above 100, or it is below 0.01
+    although more than a half of the values vary. A feature that is almost constant does no harm.
+
+    Args:
+        data: the converted data.
+        given: the inputs as the caller passed them, for the name of a column.
+    """
+    if data.inputs.ndim != 2:
+        return
+    inputs = np.asarray(data.inputs)[:10_000].astype(np.float32, copy=False)
+    with np.errstate(over="ignore"):
+        deviations = inputs.std(axis=0)
+    small = np.flatnonzero((deviations > 0) & (deviations < 0.01))
+    low, high = np.quantile(inputs[:, small], [0.25, 0.75], axis=0)
+    wrong = np.union1d(np.flatnonzero(deviations > 100), small[low < high])
+    if not len(wrong):
+        return
+    first = wrong[0]
+    column = f"column {given.columns[first]!r}" if hasattr(given, "columns") else f"feature {first}"
+    others = f" and {len(wrong) - 1} more" if len(wrong) > 1 else ""
+    console.warn(
+        f"fit: expected inputs of data on a similar scale, such as those of scikit-learn's "
+        f"StandardScaler. Received: a standard deviation of {deviations[first]:.3g} in "
+        f"{column}{others}"
+    )
+
+
+_MOST_PADDED = 2**14  # rows: larger data take longer to train on than to compile for
+
+
+def can_be_padded(data: Data) -> bool:
+    """Whether data are few enough, on one device and not traced."""
+    arrays = [array for array in data if array is not None]
+    if len(data.inputs) > _MOST_PADDED or not all(map(dtypes.is_concrete, arrays)):
+        return False
+    return all(len(array.devices()) == 1 for array in arrays)
+
+
+def pad(data: Data) -> Data:
+    """Pads data to the next size of a few, so that runs on similar data run the same program.
+
+    The sizes are multiples of a sixteenth of the next power of two, and of 8. Padding repeats the
+    first row with weight 0.
+    """
+    examples = len(data.inputs)
+    weights = np.ones(examples, np.float32) if data.weights is None else np.asarray(data.weights)
+    padding = np.zeros(padded_size(examples) - examples, weights.dtype)
+    padded = place_like(data.inputs, np.concatenate([weights, padding]))
+    return Data(pad_rows(data.inputs), pad_rows(data.targets), padded)
+
+
+def padded_size(rows: int) -> int:
+    """The number of rows after padding."""
+    multiple = max(8, 1 << max(0, (rows - 1).bit_length() - 4))
+    return -(-rows // multiple) * multiple
+
+
+def pad_rows(array: Array) -> Array:
+    """Pads an array with copies of its first row, on the host."""
+    padding = padded_size(len(array)) - len(array)
+    if not padding:
+        return array
+    rows = np.asarray(array)
+    padded = np.concatenate([rows, np.broadcast_to(rows[:1], (padding, *rows.shape[1:]))])
+    return place_like(array, padded)
+
+
+def place_like(array: Array, other: np.ndarray) -> Array:
+    """Copies a NumPy array to the device of another array."""
+    return jax.device_put(other, array.sharding if array.committed else None)
+
+
 def check_values(name: str, data: Data, given: Any) -> None:
     """Checks that values are concrete and finite, and that the weights have a positive sum.
 
@@ -74,7 +156,7 @@ def check_values(name: str, data: Data, given: Any) -> None:
         if (index := first_nonfinite(values)) is not None:
             raise checks.InvalidValue(
                 f"expected finite {part} of {name}. Received: {np.asarray(values)[index]} "
-                f"at index {index}{arrays.name_column(source, index)}"
+                f"at index {index}{arrays.name_column(source, index, _IMPUTE)}"
             )
     if data.weights is not None:
         low, high = np.asarray(data.weights).min(), np.asarray(data.weights).max()

@@ -13,10 +13,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet.core import arrays, checks, compilation, trees
+from jaxnet.core.settled import settled_key
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
-from jaxnet.training.data import Data, DataLike, check_data
+from jaxnet.training.data import (
+    Data,
+    DataLike,
+    can_be_padded,
+    check_data,
+    pad,
+    pad_rows,
+    place_like,
+)
 from jaxnet.training.objective import (
     check_means,
     check_metrics,
@@ -65,6 +74,8 @@ def evaluate(
     check_metrics(metrics)
     check_means(network, metrics, parameters, data, "data", given)
     data = scale_weights(data)
+    if settled_key((network, dict(metrics))) is not None and can_be_padded(data):
+        data = pad(data)
     program = compilation.compile_once(
         _mean_over, (network, dict(metrics), batch_size), (parameters, data)
     )
@@ -147,8 +158,14 @@ def predict(
         raise checks.InvalidValue(
             f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
+    examples = len(inputs)
+    if settled_key(network) is not None and can_be_padded(Data(inputs, inputs)):
+        inputs = pad_rows(inputs)
     program = compilation.compile_once(_predict, (network, batch_size), (parameters, inputs))
-    return program(parameters, inputs)
+    outputs = program(parameters, inputs)
+    if len(inputs) == examples:
+        return outputs
+    return place_like(outputs, np.asarray(outputs)[:examples])  # slicing on the device compiles
 
 
 def _predict(network: Network, batch_size: int, parameters: PyTree, inputs: Array) -> Array:

@@ -21,7 +21,12 @@ _ROUNDS = 6
 _VECTOR = 64  # the permutation is computed in whole vectors; positions beyond the rows are dropped
 
 
-def shuffle(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array, " rows"]:
+def shuffle(
+    key: Key[Array, ""],
+    epoch: Int[Array, ""],
+    rows: int | Int[Array, ""],
+    size: int | None = None,
+) -> Int[Array, " size"]:
     """Computes the numbers from 0 to `rows - 1` in a random order.
 
     A six-round Feistel network on a grid of about `sqrt(rows)` by `sqrt(rows)`: each round rotates
@@ -31,7 +36,9 @@ def shuffle(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array,
     Args:
         key: the key of the run.
         epoch: the number of the epoch; each has another order.
-        rows: the number of examples.
+        rows: the number of examples; a traced one needs a `size`.
+        size: the length of the result, at least `rows` and with the same number of bits, or at most
+            64 like `rows`. Zeros follow after the rows. By default the number of rows.
 
     Reference: Black and Rogaway, Ciphers with arbitrary finite domains, 2002; Mitchell et al.,
     Bandwidth-optimal random shuffling for GPUs, 2021.
@@ -39,21 +46,32 @@ def shuffle(key: Key[Array, ""], epoch: Int[Array, ""], rows: int) -> Int[Array,
     >>> sorted(shuffle(jax.random.key(0), jnp.array(7), 100).tolist()) == list(range(100))
     True
     """
-    if rows <= _FEW_ROWS:
-        return jax.random.permutation(order_key(key, epoch), rows)
-    bits = (rows - 1).bit_length() // 2
-    last, rest = divmod(rows - 1, 1 << bits)
+    size = int(rows) if size is None else size
+    if size <= _FEW_ROWS:
+        return _sort_randomly(order_key(key, epoch), rows)[:size]
+    bits = (size - 1).bit_length() // 2
+    end = jnp.asarray(rows - 1, jnp.uint32)
+    last, rest = end >> bits, end & np.uint32((1 << bits) - 1)
 
     def one_round(words: Words, keys: UInt32[Array, "2"]) -> tuple[Words, None]:
         line, column = words >> bits, words & np.uint32((1 << bits) - 1)
-        width = jnp.where(line < last, np.uint32(1 << bits), np.uint32(rest + 1))
+        width = jnp.where(line < last, np.uint32(1 << bits), rest + 1)
         column = _rotate(column, width, hash_words(line + keys[0]))
-        height = jnp.where(column <= rest, np.uint32(last + 1), np.uint32(last))
+        height = jnp.where(column <= rest, last + 1, last)
         line = _rotate(line, height, hash_words(column + keys[1]))
         return line << bits | column, None
 
-    words = jnp.arange(-(-rows // _VECTOR) * _VECTOR, dtype=jnp.uint32)
-    return jax.lax.scan(one_round, words, _round_keys(key, epoch))[0][:rows].astype(jnp.int32)
+    places = jnp.arange(-(-size // _VECTOR) * _VECTOR, dtype=jnp.uint32)
+    order = jax.lax.scan(one_round, places, _round_keys(key, epoch))[0]
+    return jnp.where(places <= end, order, 0)[:size].astype(jnp.int32)
+
+
+def _sort_randomly(key: Key[Array, ""], rows: int | Int[Array, ""]) -> Int[Array, "64"]:
+    """Sorts random numbers, as `jax.random.permutation` does; zeros follow after the rows."""
+    places = jnp.arange(_FEW_ROWS, dtype=jnp.int32)
+    numbers = jax.random.bits(jax.random.split(key)[1], (_FEW_ROWS,), jnp.uint32)
+    order = jnp.argsort(jnp.where(places < rows, numbers, np.uint32(2**32 - 1)), stable=True)
+    return jnp.where(places < rows, order, 0).astype(jnp.int32)
 
 
 def _rotate(places: Words, length: Words, number: Words) -> Words:

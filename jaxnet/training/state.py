@@ -1,7 +1,7 @@
 """The state of a run: everything that changes from step to step."""
 
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
 from jaxnet.core import checks, trees
 from jaxnet.nn.network import Network, check_network
-from jaxnet.training.batches import count_steps
+from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data
 from jaxnet.training.keys import parameters_key
 from jaxnet.training.shuffle import hash_words
@@ -30,17 +30,53 @@ class Task(NamedTuple):
 
 
 class BestSoFar(NamedTuple):
-    """The parameters with the lowest validation cost so far.
+    """The parameters with the lowest validation cost so far, or the best value of a metric.
 
     Attributes:
         parameters: the network's.
-        cost: their validation cost; the largest finite float32 before the first finite cost.
-        epoch: the number of epochs after which they were found; 0 before the first finite cost.
+        value: their validation cost, or what `EarlyStopping` monitors; before the first finite
+            value the largest finite float32, or the smallest if larger values are better.
+        epoch: the number of epochs after which they were found; 0 before the first finite value.
     """
 
     parameters: PyTree
-    cost: Float[Array, ""]
+    value: Float[Array, ""]
     epoch: Int[Array, ""]
+
+
+class EarlyStopping(NamedTuple):
+    """When a run stops, and which parameters are the best.
+
+    After every epoch, the monitored value of the validation data is compared with the best one so
+    far. It is an improvement if it is better by more than `min_delta`.
+
+    Attributes:
+        patience: the number of epochs without an improvement after which training stops, at least
+            1; None if it does not stop.
+        monitor: "cost", or the name of a metric.
+        mode: "min" if smaller values are better, "max" if larger ones are.
+        min_delta: at least 0, in the units of the monitored value.
+
+    Reference: Prechelt, Early stopping - but when?, 1998. Keras and Lightning name the arguments
+    in the same way.
+
+    >>> EarlyStopping(10, "accuracy", "max").min_delta
+    0.0
+    """
+
+    patience: int | None
+    monitor: str = "cost"
+    mode: str = "min"
+    min_delta: float = 0.0
+
+    @property
+    def sign(self) -> int:
+        """1 if smaller values are better, -1 if larger ones are."""
+        return 1 if self.mode == "min" else -1
+
+
+BEST_COST = EarlyStopping(None)
+"""A run that does not stop early; the parameters with the lowest validation cost are the best."""
 
 
 class TrainState(NamedTuple):
@@ -108,7 +144,7 @@ def check_state(state: TrainState) -> None:
         return
     checks.instance("state.best", state.best, BestSoFar)
     checks.counter("state.best.epoch", state.best.epoch)
-    checks.scalar("state.best.cost", state.best.cost)
+    checks.scalar("state.best.value", state.best.value)
     trees.same_tree(
         "state.best.parameters",
         state.best.parameters,
@@ -117,26 +153,32 @@ def check_state(state: TrainState) -> None:
     )
 
 
-def count_epochs(state: TrainState, examples: int, batch_size: int | None) -> Int[Array, ""]:
+def count_epochs(state: TrainState, batches: Batches) -> Int[Array, ""]:
     """The number of epochs on the current task."""
     made = state.step if state.task is None else state.step - state.task.start
-    return jax.lax.div(made, jnp.full_like(made, count_steps(examples, batch_size)))
+    return jax.lax.div(made, jnp.full_like(made, batches.steps))
 
 
 def start_task(
-    state: TrainState, data: Data, validation: Data | None, batch_size: int | None
+    state: TrainState,
+    number: UInt32[Array, ""] | None,
+    stopping: EarlyStopping = BEST_COST,
 ) -> TrainState:
     """The state at the start of a run on these data.
 
-    The best parameters and the count of epochs are kept if they belong to the same data. Without
-    validation there are none.
+    The best parameters and the count of epochs are kept if they belong to the same data.
+
+    Args:
+        state: from which the run starts.
+        number: the fingerprint of the data; None without validation data. Then there are no best
+            parameters.
+        stopping: which parameters are the best.
     """
-    if validation is None:
+    if number is None:
         return state._replace(best=None, task=None)
     step = jnp.asarray(state.step)
-    number = fingerprint(data, validation, batch_size)
-    largest = jnp.array(np.finfo(np.float32).max, jnp.float32)  # not infinity, for jax_debug_infs
-    best = BestSoFar(state.parameters, largest, jnp.zeros((), jnp.int32))
+    worst = stopping.sign * np.finfo(np.float32).max  # not infinity, for jax_debug_infs
+    best = BestSoFar(state.parameters, jnp.array(worst, jnp.float32), jnp.zeros((), jnp.int32))
     if state.task is None:
         return state._replace(best=best, task=Task(number, step))
     same = state.task.fingerprint == number
@@ -145,33 +187,47 @@ def start_task(
     return state._replace(best=best, task=Task(number, jnp.where(same, state.task.start, step)))
 
 
-def keep_best(state: TrainState, cost: Float[Array, ""], epoch: Int[Array, ""]) -> TrainState:
-    """The state with its parameters as the best ones, if their validation cost is the lowest."""
+def keep_best(
+    state: TrainState, value: Float[Array, ""], epoch: Int[Array, ""], stopping: EarlyStopping
+) -> TrainState:
+    """The state with its parameters as the best ones, if the monitored value is an improvement."""
     assert state.best is not None
-    now = BestSoFar(state.parameters, cost.astype(state.best.cost.dtype), epoch)
-    first = (state.best.epoch == 0) & jnp.isfinite(now.cost)
-    better = first | (now.cost < state.best.cost)
+    now = BestSoFar(state.parameters, value.astype(state.best.value.dtype), epoch)
+    first = (state.best.epoch == 0) & jnp.isfinite(now.value)
+    limit = stopping.sign * state.best.value - np.float32(stopping.min_delta)
+    better = first | (stopping.sign * now.value < limit)
     return state._replace(
         best=jax.tree.map(lambda new, old: jnp.where(better, new, old), now, state.best)
     )
 
 
 def fingerprint(data: Data, validation: Data, batch_size: int | None) -> UInt32[Array, ""]:
-    """Hashes the data and the batch size; different data collide once in 2**32."""
-    parts = [part for part in (*data, *validation) if part is not None]
-    kinds = [(part.shape, str(part.dtype)) for part in parts]
-    sizes = repr((kinds, data.weights is None, batch_size or len(data.inputs)))
-    number = jnp.array(zlib.crc32(sizes.encode()), jnp.uint32)
-    for part in parts:
-        number = hash_words(number + _hash_array(part))
+    """Hashes the data and the batch size; different data collide once in 2**32.
+
+    Args:
+        data, validation: arrays of JAX, or of NumPy to hash them on the host; weights of 1 are the
+            same as none.
+        batch_size: the number of examples per batch; None for the full batch.
+    """
+    xp = np if isinstance(data.inputs, np.ndarray) else jnp
+    number = xp.full((), batch_size or 0, np.uint32)
+    with np.errstate(over="ignore"):  # numbers are modulo 2**32
+        for inputs, targets, weights in (data, validation):
+            number = hash_words(number + np.uint32(len(inputs)))
+            weights = xp.ones(len(inputs), np.float32) if weights is None else weights
+            for array in (inputs, targets, weights):
+                kind = repr((array.shape[1:], str(array.dtype)))
+                number = hash_words(number + np.uint32(zlib.crc32(kind.encode())))
+                number = hash_words(number + _hash_array(array))
     return number
 
 
-def _hash_array(array: Array) -> UInt32[Array, ""]:
+def _hash_array(array: Any) -> Any:
     """Hashes the bits of an array and their positions, whatever the order of summation."""
+    xp = np if isinstance(array, np.ndarray) else jnp
     if array.dtype.itemsize < 4:
-        wide = jnp.float32 if jnp.issubdtype(array.dtype, jnp.floating) else jnp.int32
-        array = array.astype(wide)
-    words = array.ravel().view(jnp.uint32)
-    places = jnp.arange(len(words), dtype=jnp.uint32) * np.uint32(0x9E3779B9)
-    return jnp.sum(hash_words(words + places), dtype=jnp.uint32)
+        is_floating = jnp.issubdtype(array.dtype, jnp.floating)
+        array = array.astype(np.float32 if is_floating else np.int32)
+    words = array.ravel().view(np.uint32)
+    places = xp.arange(len(words), dtype=np.uint32) * np.uint32(0x9E3779B9)
+    return xp.sum(hash_words(words + places), dtype=np.uint32)

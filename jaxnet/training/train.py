@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import optax
+from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxnet.core import checks, tracing, trees
@@ -31,9 +32,12 @@ from jaxnet.training.objective import (
     weighted_means,
 )
 from jaxnet.training.state import (
+    BEST_COST,
+    EarlyStopping,
     TrainState,
     check_state,
     count_epochs,
+    fingerprint,
     keep_best,
     make_state,
     start_task,
@@ -66,8 +70,8 @@ def train(
             `[examples]`, non-negative.
         key: the source of all randomness: initial parameters, order of the examples, dropout.
         epochs: the number of passes over the data, at least 1.
-        batch_size: the number of examples per step, at most all; `None` for the full batch, i.e.
-            deterministic gradient descent.
+        batch_size: the number of examples per step. `None`, or more than there are, is the full
+            batch: deterministic gradient descent.
         validation: held-out data, evaluated after every epoch. The parameters with the lowest
             validation cost are kept in `state.best`.
         metrics: functions of the form of the loss by name, averaged like the loss.
@@ -118,7 +122,8 @@ def train(
     check_run(objective, optimizer, data, validation, key, state, given)
     if state is None:
         state = make_state(network, optimizer, key)
-    state = start_task(state, data, validation, batch_size)
+    number = None if validation is None else fingerprint(data, validation, batch_size)
+    state = start_task(state, number)
     data = scale_weights(data)
     if validation is not None:
         validation = scale_weights(validation)
@@ -131,10 +136,16 @@ def make_epoch(
     optimizer: optax.GradientTransformation,
     batches: Batches,
     validation: Data | None,
+    stopping: EarlyStopping = BEST_COST,
 ) -> Callable[[TrainState], tuple[TrainState, dict[str, Float[Array, ""]]]]:
     """Makes `epoch(state) -> (state, metrics)`, one pass over the data.
 
     Weights must be scaled, and the state must be one of `start_task`.
+
+    Args:
+        objective, optimizer, batches: what is trained, how, and on what.
+        validation: held-out data, or None.
+        stopping: which parameters are the best.
     """
     step = make_inner_step(objective.cost, optimizer)
     noise_key = batches.noise_key
@@ -145,21 +156,47 @@ def make_epoch(
         return state, (metrics, total_weight(batch))
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        number = count_epochs(state, len(batches.data.inputs), batches.batch_size)
-        if batches.steps == 1:
+        number = count_epochs(state, batches)
+        if batches.batch_size is None:
             state, metrics = step(state, batches.data, noise_key)
         else:
-            state, (means, weights) = jax.lax.scan(take_step, state, batches.rows(number))
+            steps = None if batches.length is None else batches.steps
+            state, (means, weights) = _scan(take_step, state, batches.rows(number), steps)
             metrics = {name: plain_mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = mean_over(
                 objective.network, objective.functions(), state.parameters, validation
             )
             metrics |= {f"validation_{name}": value for name, value in held_out.items()}
-            state = keep_best(state, held_out["cost"], number + 1)
+            state = keep_best(state, held_out[stopping.monitor], number + 1, stopping)
         return state, metrics
 
     return epoch
+
+
+def _scan(function: Any, carry: Any, rows: Any, length: Any) -> Any:
+    """Computes `jax.lax.scan` over the first rows; zeros stand for the results of the others.
+
+    Args:
+        function, carry, rows: as for `jax.lax.scan`.
+        length: the number of rows, traced; None for all of them.
+    """
+    if length is None:
+        return jax.lax.scan(function, carry, rows)
+
+    first = jax.tree.map(lambda array: array[0], rows)
+    program, (_, types) = jax.make_jaxpr(function, return_shape=True)(carry, first)
+
+    def body(i: Array, carry_and_results: Any) -> Any:
+        carry, results = carry_and_results
+        row = jax.tree.map(lambda array: array[i], rows)
+        leaves = jaxpr_as_fun(program)(*jax.tree.leaves((carry, row)))
+        carry, result = jax.tree.unflatten(jax.tree.structure((carry, types)), leaves)
+        return carry, jax.tree.map(lambda all, one: all.at[i].set(one), results, result)
+
+    most = len(jax.tree.leaves(rows)[0])
+    results = jax.tree.map(lambda one: jax.numpy.zeros((most, *one.shape), one.dtype), types)
+    return jax.lax.fori_loop(0, length, body, (carry, results))
 
 
 def check_run(

@@ -62,12 +62,12 @@ OTHERS = {
 @pytest.mark.parametrize("kind", OTHERS)
 def test_on_another_task_all_that_is_measured_begins_anew(kind):
     before, options = first().state, OTHERS[kind]
-    assert before.best.cost < 0.1
+    assert before.best.value < 0.1
     run = fit(state=before, **options)
     costs = run.history["validation_cost"]
     lowest = int(costs.argmin())
     assert run.state.best.epoch == lowest + 1
-    assert run.state.best.cost == costs[lowest]
+    assert run.state.best.value == costs[lowest]
     # As from a state that knows of no earlier run. The rule does not depend on the step.
     unknown = jaxnet.TrainState(before.parameters, before.optimizer_state, jnp.zeros((), jnp.int32))
     begun = fit(state=unknown, **options)
@@ -88,7 +88,7 @@ def test_patience_begins_anew():
     run = fit(epochs=30, patience=3, **options)
     since = np.arange(1, 31) - [costs[:n].argmin() + 1 for n in range(1, 31)]
     expected = next((n for n, epochs in enumerate(since, 1) if epochs == 3), 30)
-    assert first().state.best.cost < costs.min()  # or there is nothing to be mistaken about
+    assert first().state.best.value < costs.min()  # or there is nothing to be mistaken about
     assert len(run.history["cost"]) == expected > 3
 
 
@@ -102,7 +102,7 @@ def test_on_the_same_task_it_is_one_run():
     chex.assert_trees_all_equal(second.parameters, whole.parameters)
     assert whole.state.best.epoch > 6
     # Which a best of before also shows where nothing is better.
-    best = first().state.best._replace(cost=jnp.array(0.0, jnp.float32))
+    best = first().state.best._replace(value=jnp.array(0.0, jnp.float32))
     kept = fit(state=first().state._replace(best=best))
     chex.assert_trees_all_equal(kept.state.best, best)
     chex.assert_trees_all_equal(kept.parameters, best.parameters)
@@ -111,7 +111,7 @@ def test_on_the_same_task_it_is_one_run():
     assert (stopped.stopped, len(stopped.history["cost"])) == ("patience", 1)
     # And with the best left out, what went on before does not count.
     without = fit(state=first().state._replace(best=None))
-    assert without.state.best.cost == without.history["validation_cost"].min()
+    assert without.state.best.value == without.history["validation_cost"].min()
 
 
 def test_the_form_of_the_data_does_not_count():
@@ -131,7 +131,7 @@ def test_validation_that_begins_or_ends_later():
     assert after.state.best is None
     chex.assert_trees_all_equal(after.parameters, after.state.parameters)
     again = fit(state=after.state, data=(INPUTS, TARGETS))
-    assert again.state.best.cost == again.history["validation_cost"].min()
+    assert again.state.best.value == again.history["validation_cost"].min()
 
 
 def test_a_folder_has_the_best_of_its_own_run(tmp_path):

@@ -23,8 +23,10 @@ import sklearn.preprocessing
 
 import jaxnet
 from jaxnet.fitting import run_identity
+from jaxnet.fitting.run_data import RunData
 from jaxnet.fitting.trainer import Plan, Trainer
 from jaxnet.training.objective import make_objective
+from jaxnet.training.state import EarlyStopping
 
 X = np.linspace(-1, 1, 24, dtype=np.float32).reshape(8, 3)
 Y = X[:, :1] ** 2
@@ -38,10 +40,11 @@ def identify(network=None, loss=jaxnet.squared_error, optimizer=None, **options)
     validation = options.get("validation")
     validation = validation and jaxnet.Data(*map(jnp.asarray, validation))
     objective = make_objective(network, loss, options.get("metrics"))
-    sizes = options.get("batch_size", 4), options.get("patience")
-    plan = Plan(objective, optimizer, *sizes, 5, validation is not None)
-    run = Trainer(plan, data, validation, options.get("key", KEY), options.get("state"))
-    found = run_identity.identify(run)
+    stopping = EarlyStopping(options.get("patience"))
+    size = options.get("batch_size", 4)
+    plan = Plan(objective, optimizer, size, stopping, validation is not None)
+    arrays = RunData(data, validation, options.get("key", KEY))
+    found = run_identity.identify(Trainer(plan, arrays, options.get("state"), arrays, None))
     return json.loads(json.dumps(found))  # as it comes out of a file
 
 
