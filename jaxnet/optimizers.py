@@ -58,25 +58,29 @@ def gradient_descent(learning_rate: LearningRate) -> optax.GradientTransformatio
     Array([-1.], dtype=float32)
     """
     learning_rate = _check_rate(learning_rate)
-
-    def init(parameters: Parameters) -> GradientDescentState:
-        trees.floats("parameters", parameters)
-        return GradientDescentState(jnp.zeros((), jnp.int32))
-
-    def update(
-        gradients: Parameters, state: GradientDescentState, parameters: Parameters | None = None
-    ) -> tuple[Parameters, GradientDescentState]:
-        checks.instance("state", state, GradientDescentState)
-        trees.floats("gradients", gradients)
-        if parameters is not None:
-            trees.same_tree("gradients", gradients, "the parameters", parameters)
-        rate = _rate(learning_rate, state.step)
-        updates = _descend(rate, gradients)
-        return updates, GradientDescentState(_next(state.step))
-
     return optax.GradientTransformation(
-        checks.door(init, "gradient_descent"), checks.door(update, "gradient_descent")
+        checks.bind("gradient_descent", _init_gradient_descent),
+        checks.bind("gradient_descent", _update_gradient_descent, learning_rate),
     )
+
+
+def _init_gradient_descent(parameters: Parameters) -> GradientDescentState:
+    trees.floats("parameters", parameters)
+    return GradientDescentState(jnp.zeros((), jnp.int32))
+
+
+def _update_gradient_descent(
+    learning_rate: LearningRate,
+    gradients: Parameters,
+    state: GradientDescentState,
+    parameters: Parameters | None = None,
+) -> tuple[Parameters, GradientDescentState]:
+    checks.instance("state", state, GradientDescentState)
+    trees.floats("gradients", gradients)
+    if parameters is not None:
+        trees.same_tree("gradients", gradients, "the parameters", parameters)
+    rate = _rate(learning_rate, state.step)
+    return _descend(rate, gradients), GradientDescentState(_next(state.step))
 
 
 class SgdState(NamedTuple):
@@ -118,27 +122,36 @@ def sgd(
     learning_rate = _check_rate(learning_rate)
     checks.number("momentum", momentum, 0, 1, below=True)
     checks.boolean("nesterov", nesterov)
+    return optax.GradientTransformation(
+        checks.bind("sgd", _init_sgd),
+        checks.bind("sgd", _update_sgd, learning_rate, momentum, nesterov),
+    )
 
-    def init(parameters: Parameters) -> SgdState:
-        trees.floats("parameters", parameters)
-        return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
 
-    def update(
-        gradients: Parameters, state: SgdState, parameters: Parameters | None = None
-    ) -> tuple[Parameters, SgdState]:
-        del parameters
-        checks.instance("state", state, SgdState)
-        trees.same_tree("gradients", gradients, "the parameters", state.velocity)
-        rate = _rate(learning_rate, state.step)
+def _init_sgd(parameters: Parameters) -> SgdState:
+    trees.floats("parameters", parameters)
+    return SgdState(jnp.zeros((), jnp.int32), _zeros_like(parameters))
 
-        def accumulate(g: Array, velocity: Array) -> Array:
-            return g + _cast(momentum, g) * velocity
 
-        velocity = jax.tree.map(accumulate, gradients, state.velocity)
-        direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
-        return _descend(rate, direction), SgdState(_next(state.step), velocity)
+def _update_sgd(
+    learning_rate: LearningRate,
+    momentum: Number,
+    nesterov: bool,
+    gradients: Parameters,
+    state: SgdState,
+    parameters: Parameters | None = None,
+) -> tuple[Parameters, SgdState]:
+    del parameters
+    checks.instance("state", state, SgdState)
+    trees.same_tree("gradients", gradients, "the parameters", state.velocity)
+    rate = _rate(learning_rate, state.step)
 
-    return optax.GradientTransformation(checks.door(init, "sgd"), checks.door(update, "sgd"))
+    def accumulate(g: Array, velocity: Array) -> Array:
+        return g + _cast(momentum, g) * velocity
+
+    velocity = jax.tree.map(accumulate, gradients, state.velocity)
+    direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
+    return _descend(rate, direction), SgdState(_next(state.step), velocity)
 
 
 class AdamState(NamedTuple):
@@ -235,47 +248,60 @@ def _adam(
     checks.number("b2", b2, 0, 1, below=True)
     checks.number("eps", eps, 0)
     checks.number("eps_root", eps_root, 0)
+    fields = learning_rate, b1, b2, eps, eps_root, weight_decay, mask
+    return optax.GradientTransformation(
+        checks.bind(name, _init_adam), checks.bind(name, _update_adam, *fields)
+    )
 
-    def init(parameters: Parameters) -> AdamState:
-        trees.floats("parameters", parameters)
-        zeros = jnp.zeros((), jnp.int32)
-        return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
 
-    def update(
-        gradients: Parameters, state: AdamState, parameters: Parameters | None = None
-    ) -> tuple[Parameters, AdamState]:
-        checks.instance("state", state, AdamState)
-        trees.same_tree("gradients", gradients, "the parameters", state.m)
-        decays = None if weight_decay is None else _decays(mask, gradients, parameters)
-        rate = _rate(learning_rate, state.step)
-        t = _next(state.step)
-        m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
-        v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
+def _init_adam(parameters: Parameters) -> AdamState:
+    trees.floats("parameters", parameters)
+    zeros = jnp.zeros((), jnp.int32)
+    return AdamState(zeros, _zeros_like(parameters), _zeros_like(parameters))
 
-        def mean(g: Array, m: Array) -> Array:
-            return _cast(1 - b1, g) * g + _cast(b1, g) * m
 
-        def mean_square(g: Array, v: Array) -> Array:
-            return _cast(1 - b2, g) * g**2 + _cast(b2, g) * v
+def _update_adam(
+    learning_rate: LearningRate,
+    b1: Number,
+    b2: Number,
+    eps: Number,
+    eps_root: Number,
+    weight_decay: Number | None,
+    mask: Mask,
+    gradients: Parameters,
+    state: AdamState,
+    parameters: Parameters | None = None,
+) -> tuple[Parameters, AdamState]:
+    checks.instance("state", state, AdamState)
+    trees.same_tree("gradients", gradients, "the parameters", state.m)
+    decays = None if weight_decay is None else _decays(mask, gradients, parameters)
+    rate = _rate(learning_rate, state.step)
+    t = _next(state.step)
+    m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
+    v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
 
-        def direction(m: Array, v: Array) -> Array:
-            m_hat = m / m_correction.astype(m.dtype)
-            v_hat = v / v_correction.astype(v.dtype)
-            return m_hat / (jnp.sqrt(v_hat + _cast(eps_root, v)) + _cast(eps, v))
+    def mean(g: Array, m: Array) -> Array:
+        return _cast(1 - b1, g) * g + _cast(b1, g) * m
 
-        m = jax.tree.map(mean, gradients, state.m)
-        v = jax.tree.map(mean_square, gradients, state.v)
-        directions = jax.tree.map(direction, m, v)
-        if weight_decay is not None:
-            directions = jax.tree.map(
-                lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
-                directions,
-                parameters,
-                decays,
-            )
-        return _descend(rate, directions), AdamState(t, m, v)
+    def mean_square(g: Array, v: Array) -> Array:
+        return _cast(1 - b2, g) * g**2 + _cast(b2, g) * v
 
-    return optax.GradientTransformation(checks.door(init, name), checks.door(update, name))
+    def direction(m: Array, v: Array) -> Array:
+        m_hat = m / m_correction.astype(m.dtype)
+        v_hat = v / v_correction.astype(v.dtype)
+        return m_hat / (jnp.sqrt(v_hat + _cast(eps_root, v)) + _cast(eps, v))
+
+    m = jax.tree.map(mean, gradients, state.m)
+    v = jax.tree.map(mean_square, gradients, state.v)
+    directions = jax.tree.map(direction, m, v)
+    if weight_decay is not None:
+        directions = jax.tree.map(
+            lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
+            directions,
+            parameters,
+            decays,
+        )
+    return _descend(rate, directions), AdamState(t, m, v)
 
 
 def _decays(mask: Mask, gradients: Parameters, parameters: Parameters | None) -> PyTree[bool]:

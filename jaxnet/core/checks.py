@@ -54,13 +54,42 @@ def door(
 
     @functools.wraps(function)
     def entered(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
-        try:
-            return function(*args, **kwargs)
-        except (InvalidValue, InvalidType) as error:
-            kind = TypeError if isinstance(error, InvalidType) else ValueError
-            raise kind(f"{prefix}: {error}") from error.__cause__
+        return enter(prefix, function, *args, **kwargs)
 
     return entered
+
+
+def bind(name: str, function: Callable[..., Result], *fields: Any) -> Callable[..., Result]:
+    """Binds the first arguments of a function, and puts a name in front of its messages.
+
+    The result is `door(functools.partial(function, *fields), name)` in a form that can be pickled,
+    if the fields can be. Pickle finds a function by its name in its module, so it finds none that
+    is defined in another function.
+
+    >>> check = bind("sweep", integer, "runs")
+    >>> check(0, 1)
+    Traceback (most recent call last):
+    ValueError: sweep: expected runs of at least 1. Received: 0
+    """
+    bound = functools.partial(function, *fields)
+    entered = functools.partial(enter, name, bound)
+    vars(entered).update(__wrapped__=bound, __name__=function.__name__)  # for `inspect` and JAX
+    return entered
+
+
+def enter(
+    name: str,
+    function: Callable[Arguments, Result],
+    /,
+    *args: Arguments.args,
+    **kwargs: Arguments.kwargs,
+) -> Result:
+    """Calls a function, and puts a name in front of the messages of its checks."""
+    try:
+        return function(*args, **kwargs)
+    except (InvalidValue, InvalidType) as error:
+        kind = TypeError if isinstance(error, InvalidType) else ValueError
+        raise kind(f"{name}: {error}") from error.__cause__
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ An outline explains how two runs differ, such as "optimizer/update/learning_rate
 import dataclasses
 import functools
 import hashlib
+import inspect
 import json
 import re
 import sys
@@ -17,8 +18,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxnet.core import trees
-from jaxnet.core.checks import shorten
+from jaxnet.core import checks, trees
 from jaxnet.core.dtypes import is_key
 from jaxnet.core.settled import closure
 
@@ -63,8 +63,11 @@ def _outline(value: Any, seen: set[int]) -> Outline:
         return _name(value)
     seen.add(id(value))
     if isinstance(value, functools.partial):
-        parts = {"function": value.func, "arguments": value.args, "keywords": value.keywords}
-        return _outline_items(parts, seen)
+        bound = value.args[1] if value.func is checks.enter else value  # by `checks.bind`
+        function = _outline(bound.func, seen)
+        found = function if isinstance(function, dict) else {"function": function}
+        fields = {**_name_arguments(bound), "keywords": bound.keywords}
+        return found | _outline_items(fields, seen)
     if isinstance(value, types.MethodType):
         return _outline_items({"function": value.__func__, "self": value.__self__}, seen)
     if isinstance(value, jax.stages.Wrapped) or "__wrapped__" in getattr(value, "__dict__", ()):
@@ -108,6 +111,14 @@ def _split(node: Outline) -> tuple[Any, dict[str, Any]]:
 
 def _outline_items(items: dict[str, Any], seen: set[int]) -> dict[str, Any]:
     return {name: _outline(item, seen) for name, item in items.items()}
+
+
+def _name_arguments(bound: functools.partial[Any]) -> dict[str, Any]:
+    """Returns the positional arguments of a partial function by the names of its parameters."""
+    try:
+        return inspect.signature(bound.func).bind_partial(*bound.args).arguments
+    except (TypeError, ValueError):  # a function that is written in C may not tell its parameters
+        return {"arguments": bound.args}
 
 
 def _outline_array(array: Any) -> Outline:
@@ -167,4 +178,4 @@ def _limit(found: Outline) -> Outline:
 
 def _summarize(found: Outline) -> str:
     name = found.get("function", found.get("type")) if isinstance(found, dict) else found
-    return shorten(name if isinstance(name, str) else repr(found))
+    return checks.shorten(name if isinstance(name, str) else repr(found))

@@ -13,9 +13,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from jaxnet.core import checks
+from jaxnet.core import arrays, checks
 from jaxnet.nn import normal_cdf
-from jaxnet.nn.precision import at_least_float32, largest, saturate
+from jaxnet.nn.network import Activation, name_function
+from jaxnet.nn.precision import at_least_float32, largest, narrow, saturate, widen
 
 # Piecewise linear.
 
@@ -115,20 +116,29 @@ def straight_through(
     checks.function("activation", activation)
     checks.function("surrogate", surrogate)
 
-    @jax.custom_jvp
-    def estimator(x: Array) -> Array:
-        return activation(x)
+    name = name_function(activation)
+    estimator = checks.bind(name, _apply_estimator, activation, surrogate)
+    vars(estimator).update(__name__=name, __wrapped__=activation)  # as `functools.wraps` would
+    return estimator
 
-    @estimator.defjvp
-    def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
-        return activation(*primals), jax.jvp(surrogate, primals, tangents)[1]
 
-    @at_least_float32
-    @functools.wraps(activation)
-    def wrapped(x: Float[ArrayLike, "..."]) -> Float[Array, "..."]:
-        return estimator(x)
+def _apply_estimator(
+    activation: Activation, surrogate: Activation, x: Float[ArrayLike, "..."]
+) -> Float[Array, "..."]:
+    x = arrays.floating("x", x)
+    return narrow(_estimator(activation, surrogate, widen(x)), x.dtype)
 
-    return wrapped
+
+@functools.partial(jax.custom_jvp, nondiff_argnums=(0, 1))
+def _estimator(activation: Activation, surrogate: Activation, x: Array) -> Array:
+    return activation(x)
+
+
+@_estimator.defjvp
+def _(
+    activation: Activation, surrogate: Activation, primals: tuple[Array], tangents: tuple[Array]
+) -> tuple[Array, Array]:
+    return activation(*primals), jax.jvp(surrogate, primals, tangents)[1]
 
 
 # Smooth functions, computed from exp(-|x|), which neither overflows nor cancels.

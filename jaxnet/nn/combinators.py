@@ -14,7 +14,14 @@ from jaxnet.core import checks
 from jaxnet.nn import activations
 from jaxnet.nn.initializers import Initializer
 from jaxnet.nn.layers import dense
-from jaxnet.nn.network import Activation, Apply, Network, check_network, name_function
+from jaxnet.nn.network import (
+    Activation,
+    Apply,
+    Network,
+    check_network,
+    name_function,
+    no_parameters,
+)
 
 
 @checks.door
@@ -50,36 +57,62 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
             )
     name = f"serial({', '.join(part.name for part in parts)})"
 
-    def init(key: Key[Array, ""]) -> tuple[PyTree, ...]:
-        checks.key(key)
-        keys = jax.random.split(key, len(parts))
-        return tuple(part.init(k) for part, k in zip(parts, keys, strict=True))
-
-    def apply(
-        parameters: Sequence[PyTree], x: Array, *, key: Key[Array, ""] | None = None
-    ) -> Array:
-        several = isinstance(parameters, Sequence)
-        if not several or len(parameters) != len(parts):
-            received = len(parameters) if several else checks.describe(parameters)
-            raise checks.InvalidValue(
-                f"expected the parameters of {len(parts)} layers. Received: {received}"
-            )
-        if key is not None:
-            checks.key(key)
-        for i, (part, own) in enumerate(zip(parts, parameters, strict=True)):
-            x = part.apply(own, x, key=None if key is None else jax.random.fold_in(key, i))
-        return x
-
-    compute: Apply = apply if compute_dtype is None else _cast(apply, compute_dtype)
+    apply: Apply = checks.bind(name, _apply_serial, parts)
+    if compute_dtype is not None:
+        _check_compute_dtype(compute_dtype)
+        apply = functools.partial(_apply_in, compute_dtype, apply)
     return Network(
-        checks.door(init, name),
-        checks.door(compute, name),
+        checks.bind(name, _init_serial, parts),
+        apply,
         layers=parts,
         name=name,
         in_features=sized[0][1].in_features if sized else None,
         out_features=sized[-1][1].out_features if sized else None,
         rebuild=functools.partial(serial, compute_dtype=compute_dtype),
     )
+
+
+def _init_serial(parts: tuple[Network, ...], key: Key[Array, ""]) -> tuple[PyTree, ...]:
+    checks.key(key)
+    keys = jax.random.split(key, len(parts))
+    return tuple(part.init(k) for part, k in zip(parts, keys, strict=True))
+
+
+def _apply_serial(
+    parts: tuple[Network, ...],
+    parameters: Sequence[PyTree],
+    x: Array,
+    *,
+    key: Key[Array, ""] | None = None,
+) -> Array:
+    several = isinstance(parameters, Sequence)
+    if not several or len(parameters) != len(parts):
+        received = len(parameters) if several else checks.describe(parameters)
+        raise checks.InvalidValue(
+            f"expected the parameters of {len(parts)} layers. Received: {received}"
+        )
+    if key is not None:
+        checks.key(key)
+    for i, (part, own) in enumerate(zip(parts, parameters, strict=True)):
+        x = part.apply(own, x, key=None if key is None else jax.random.fold_in(key, i))
+    return x
+
+
+def _apply_in(
+    dtype: DTypeLike,
+    apply: Apply,
+    parameters: PyTree,
+    x: Array,
+    *,
+    key: Key[Array, ""] | None = None,
+) -> Array:
+    """Applies a network to parameters and inputs that are cast to a dtype."""
+
+    def cast(leaf: Any) -> Any:
+        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+        return leaf.astype(dtype) if floating else leaf
+
+    return apply(jax.tree.map(cast, parameters), cast(x), key=key).astype(x.dtype)
 
 
 @checks.door
@@ -104,22 +137,25 @@ def residual(network: Network) -> Network:
             f"Received: {network.name}, with {sizes[0]} inputs and {sizes[1]} outputs"
         )
 
-    def apply(parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None) -> Array:
-        change = network.apply(parameters, x, key=key)
-        if change.shape != x.shape:
-            raise checks.InvalidValue(
-                f"expected outputs of the shape of the inputs, {list(x.shape)}. "
-                f"Received: {list(change.shape)}"
-            )
-        return x + change
-
     return network._replace(
-        apply=checks.door(apply, name),
+        apply=checks.bind(name, _apply_residual, network),
         layers=(network,),
         name=name,
         weighted_sums=None,
         rebuild=residual,
     )
+
+
+def _apply_residual(
+    network: Network, parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None
+) -> Array:
+    change = network.apply(parameters, x, key=key)
+    if change.shape != x.shape:
+        raise checks.InvalidValue(
+            f"expected outputs of the shape of the inputs, {list(x.shape)}. "
+            f"Received: {list(change.shape)}"
+        )
+    return x + change
 
 
 @checks.door
@@ -168,13 +204,18 @@ def _as_network(layer: Network | Activation) -> Network:
             f"expected networks and functions as layers. Received: {checks.describe(layer)}"
         )
     return Network(
-        init=lambda key: (),
-        apply=lambda parameters, x, *, key=None: layer(x),
-        name=name_function(layer),
+        no_parameters, functools.partial(_apply_activation, layer), name=name_function(layer)
     )
 
 
-def _cast(apply: Apply, dtype: DTypeLike) -> Apply:
+def _apply_activation(
+    activation: Activation, parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None
+) -> Array:
+    del parameters, key
+    return activation(x)
+
+
+def _check_compute_dtype(dtype: DTypeLike) -> None:
     try:
         fits = jnp.issubdtype(jnp.dtype(dtype), jnp.floating)
     except TypeError:
@@ -184,12 +225,3 @@ def _cast(apply: Apply, dtype: DTypeLike) -> Apply:
             "expected a floating-point compute_dtype, such as jnp.bfloat16. "
             f"Received: {checks.describe(dtype)}"
         )
-
-    def cast(leaf: Any) -> Any:
-        floating = jnp.issubdtype(leaf.dtype, jnp.floating)
-        return leaf.astype(dtype) if floating else leaf
-
-    def wrapped(parameters: PyTree, x: Array, *, key: Key[Array, ""] | None = None) -> Array:
-        return apply(jax.tree.map(cast, parameters), cast(x), key=key).astype(x.dtype)
-
-    return wrapped

@@ -17,26 +17,35 @@ Initializer = Callable[[Key[Array, ""], Sequence[int], Any], Float[Array, "..."]
 _TRUNCATED_DEVIATION = 0.87962566103423978  # of a standard normal variable within +-2
 
 
-def _scale_normal(variance: Callable[[int, int], float]) -> Initializer:
-    """Makes a truncated normal initializer; its numbers are those of `jax.nn.initializers`.
+def he_normal(key: Key[Array, ""], shape: Sequence[int], dtype: Any) -> Float[Array, "..."]:
+    """He's initializer: the variance is `2 / inputs`."""
+    inputs, _ = shape
+    return _truncated_normal(key, shape, dtype, 2 / inputs)
+
+
+def lecun_normal(key: Key[Array, ""], shape: Sequence[int], dtype: Any) -> Float[Array, "..."]:
+    """LeCun's initializer: the variance is `1 / inputs`."""
+    inputs, _ = shape
+    return _truncated_normal(key, shape, dtype, 1 / inputs)
+
+
+def glorot_normal(key: Key[Array, ""], shape: Sequence[int], dtype: Any) -> Float[Array, "..."]:
+    """Glorot's initializer: the variance is `2 / (inputs + outputs)`."""
+    inputs, outputs = shape
+    return _truncated_normal(key, shape, dtype, 2 / (inputs + outputs))
+
+
+def _truncated_normal(
+    key: Key[Array, ""], shape: Sequence[int], dtype: Any, variance: float
+) -> Float[Array, "..."]:
+    """Draws truncated normal weights, with the numbers of `jax.nn.initializers`.
 
     They are drawn in one row, which compiles in a quarter of the time that a matrix takes.
-
-    Args:
-        variance: the variance for the numbers of inputs and outputs.
     """
+    numbers = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype)
+    deviation = jnp.sqrt(jnp.array(variance, dtype))
+    return numbers.reshape(shape) * (deviation / jnp.array(_TRUNCATED_DEVIATION, dtype))
 
-    def draw(key: Key[Array, ""], shape: Sequence[int], dtype: Any) -> Float[Array, "..."]:
-        numbers = jax.random.truncated_normal(key, -2, 2, (math.prod(shape),), dtype)
-        deviation = jnp.sqrt(jnp.array(variance(*shape), dtype))
-        return numbers.reshape(shape) * (deviation / jnp.array(_TRUNCATED_DEVIATION, dtype))
-
-    return draw
-
-
-he_normal = _scale_normal(lambda inputs, outputs: 2 / inputs)
-lecun_normal = _scale_normal(lambda inputs, outputs: 1 / inputs)
-glorot_normal = _scale_normal(lambda inputs, outputs: 2 / (inputs + outputs))
 
 _RELU_FAMILY = ("relu", "leaky_relu", "elu", "gelu", "silu")
 _DEFAULTS = [
@@ -61,6 +70,6 @@ def default_initializer(activation: Activation) -> Initializer:
         for known, initializer in _DEFAULTS:
             if function is known:
                 return initializer
-        is_partial = isinstance(function, functools.partial)
-        function = function.func if is_partial else getattr(function, "__wrapped__", None)
+        inner = function.func if isinstance(function, functools.partial) else None
+        function = getattr(function, "__wrapped__", inner)
     return glorot_normal

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Key, PyTree
 from jaxnet.core import arrays, checks, trees
 from jaxnet.nn import activations
 from jaxnet.nn.initializers import Initializer, default_initializer
-from jaxnet.nn.network import Activation, Network, name_function
+from jaxnet.nn.network import Activation, Network, name_function, no_parameters
 
 _MOST_FEATURES = 2**31 - 1  # that an int32 can count
 
@@ -64,41 +64,49 @@ def dense(
     checks.function("initializer", initializer)
     name = f"dense({in_features}, {out_features}, {name_function(activation)})"
 
-    def init(key: Key[Array, ""]) -> DenseParameters:
-        checks.key(key)
-        weights = initializer(key, shape, jnp.float32)
-        if getattr(weights, "shape", None) != shape:
-            raise checks.InvalidValue(
-                f"expected an initializer that gives weights {list(shape)}. "
-                f"Received: {checks.describe(weights)}"
-            )
-        return DenseParameters(weights, jnp.zeros(out_features, jnp.float32))
-
-    def weighted_sums(
-        parameters: tuple[Array, Array], x: Float[Array, "..."]
-    ) -> Float[Array, "..."]:
-        weights, biases = _unpack(parameters, {"weights": shape, "biases": shape[1:]})
-        _check_inputs(x, in_features, weights.dtype)
-        sums = x @ weights
-        return sums + jnp.broadcast_to(biases, sums.shape)
-
-    def apply(
-        parameters: tuple[Array, Array],
-        x: Float[Array, "..."],
-        *,
-        key: Key[Array, ""] | None = None,
-    ) -> Float[Array, "..."]:
-        del key
-        return activation(weighted_sums(parameters, x))
-
     return Network(
-        checks.door(init, name),
-        checks.door(apply, name),
+        checks.bind(name, _init_dense, in_features, out_features, initializer),
+        checks.bind(name, _apply_dense, shape, activation),
         name=name,
         in_features=in_features,
         out_features=out_features,
-        weighted_sums=checks.door(weighted_sums, name),
+        weighted_sums=checks.bind(name, _weighted_sums, shape),
     )
+
+
+def _init_dense(
+    in_features: int, out_features: int, initializer: Initializer, key: Key[Array, ""]
+) -> DenseParameters:
+    checks.key(key)
+    shape = in_features, out_features
+    weights = initializer(key, shape, jnp.float32)
+    if getattr(weights, "shape", None) != shape:
+        raise checks.InvalidValue(
+            f"expected an initializer that gives weights {list(shape)}. "
+            f"Received: {checks.describe(weights)}"
+        )
+    return DenseParameters(weights, jnp.zeros(out_features, jnp.float32))
+
+
+def _weighted_sums(
+    shape: tuple[int, int], parameters: tuple[Array, Array], x: Float[Array, "..."]
+) -> Float[Array, "..."]:
+    weights, biases = _unpack(parameters, {"weights": shape, "biases": shape[1:]})
+    _check_inputs(x, shape[0], weights.dtype)
+    sums = x @ weights
+    return sums + jnp.broadcast_to(biases, sums.shape)
+
+
+def _apply_dense(
+    shape: tuple[int, int],
+    activation: Activation,
+    parameters: tuple[Array, Array],
+    x: Float[Array, "..."],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> Float[Array, "..."]:
+    del key
+    return activation(_weighted_sums(shape, parameters, x))
 
 
 @checks.door
@@ -120,18 +128,19 @@ def dropout(rate: float) -> Network:
     name = f"dropout({rate})"
     rate = checks.number("rate", rate, 0, 1, below=True)
 
-    def apply(
-        parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
-    ) -> Float[Array, "..."]:
-        del parameters
-        x = arrays.floating("inputs", x)
-        if key is None:
-            return x
-        checks.key(key)
-        kept = jax.random.bernoulli(key, 1 - rate, (x.size,)).reshape(x.shape)
-        return jnp.where(kept, x / (1 - rate), 0)
+    return Network(no_parameters, checks.bind(name, _apply_dropout, rate), name=name)
 
-    return Network(lambda key: (), checks.door(apply, name), name=name)
+
+def _apply_dropout(
+    rate: Any, parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
+) -> Float[Array, "..."]:
+    del parameters
+    x = arrays.floating("inputs", x)
+    if key is None:
+        return x
+    checks.key(key)
+    kept = jax.random.bernoulli(key, 1 - rate, (x.size,)).reshape(x.shape)
+    return jnp.where(kept, x / (1 - rate), 0)
 
 
 class LayerNormParameters(NamedTuple):
@@ -162,34 +171,36 @@ def layer_norm(features: int, *, epsilon: float = 1e-5) -> Network:
     epsilon = checks.number("epsilon", epsilon, 0)
     name = f"layer_norm({features})"
 
-    def init(key: Key[Array, ""]) -> LayerNormParameters:
-        del key
-        return LayerNormParameters(
-            jnp.ones(features, jnp.float32), jnp.zeros(features, jnp.float32)
-        )
-
-    def apply(
-        parameters: tuple[Array, Array],
-        x: Float[Array, "..."],
-        *,
-        key: Key[Array, ""] | None = None,
-    ) -> Float[Array, "..."]:
-        del key
-        pair = _unpack(parameters, {"scale": (features,), "offset": (features,)})
-        _check_inputs(x, features, pair[0].dtype)
-        scale, offset = (jnp.broadcast_to(p, x.shape) for p in pair)
-        wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
-        centered = wide - jnp.mean(wide, -1, keepdims=True)
-        variance = jnp.mean(jnp.square(centered), -1, keepdims=True)
-        return scale * (centered * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
-
     return Network(
-        checks.door(init, name),
-        checks.door(apply, name),
+        checks.bind(name, _init_layer_norm, features),
+        checks.bind(name, _apply_layer_norm, features, epsilon),
         name=name,
         in_features=features,
         out_features=features,
     )
+
+
+def _init_layer_norm(features: int, key: Key[Array, ""]) -> LayerNormParameters:
+    del key
+    return LayerNormParameters(jnp.ones(features, jnp.float32), jnp.zeros(features, jnp.float32))
+
+
+def _apply_layer_norm(
+    features: int,
+    epsilon: Any,
+    parameters: tuple[Array, Array],
+    x: Float[Array, "..."],
+    *,
+    key: Key[Array, ""] | None = None,
+) -> Float[Array, "..."]:
+    del key
+    pair = _unpack(parameters, {"scale": (features,), "offset": (features,)})
+    _check_inputs(x, features, pair[0].dtype)
+    scale, offset = (jnp.broadcast_to(p, x.shape) for p in pair)
+    wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
+    centered = wide - jnp.mean(wide, -1, keepdims=True)
+    variance = jnp.mean(jnp.square(centered), -1, keepdims=True)
+    return scale * (centered * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
 
 
 def _unpack(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:

@@ -80,8 +80,14 @@ def check_network(network: Any) -> None:
     checks.function("network.apply", network.apply)
 
 
+def no_parameters(key: Key[Array, ""]) -> tuple[()]:
+    """The `init` of a layer without parameters."""
+    del key
+    return ()
+
+
 def name_function(function: Callable[..., Any]) -> str:
     """The name of an activation function, for the name of a layer."""
-    while isinstance(function, functools.partial):
+    while isinstance(function, functools.partial) and not hasattr(function, "__name__"):
         function = function.func
     return getattr(function, "__name__", type(function).__name__)

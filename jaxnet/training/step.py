@@ -13,7 +13,7 @@ from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.keys import step_key
-from jaxnet.training.objective import make_objective, scale_weights
+from jaxnet.training.objective import Objective, make_objective, scale_weights
 from jaxnet.training.state import TrainState, check_state
 from jaxnet.training.updates import compute_updates
 
@@ -77,17 +77,21 @@ def make_step(
     (Array([[2.]], dtype=float32), Array([1.], dtype=float32))
     """
     checks.optimizer("optimizer", optimizer)
-    advance = make_inner_step(make_objective(network, loss, metrics).cost, optimizer)
+    return checks.bind("step", _step, make_objective(network, loss, metrics), optimizer)
 
-    def step(
-        state: TrainState, batch: DataLike, key: Key[Array, ""] | None = None
-    ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
-        check_state(state)
-        if key is not None:
-            checks.key(key)
-        return advance(state, scale_weights(check_data("batch", batch)), key)
 
-    return checks.door(step)
+def _step(
+    objective: Objective,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    batch: DataLike,
+    key: Key[Array, ""] | None = None,
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    check_state(state)
+    if key is not None:
+        checks.key(key)
+    advance = make_inner_step(objective.cost, optimizer)
+    return advance(state, scale_weights(check_data("batch", batch)), key)
 
 
 def make_inner_step(
