@@ -10,6 +10,9 @@ interchangeable, and each equals the one of optax with the same arguments bit fo
 
 The learning rate is a number, a traced array or a schedule, a function from the number of steps so
 far to the rate. The structure, shapes and dtypes of a state never change from step to step.
+
+An optimizer can be pickled if its schedule and its mask can. optax's schedules cannot: they are
+functions within functions, which pickle does not find by name.
 """
 
 from collections.abc import Callable

@@ -32,6 +32,8 @@ _MOST_ITEMS = 1000  # of a container, and characters of a text; larger ones get 
 def outline(value: Any) -> Outline:
     """Outlines a value; a function by its closure, its defaults and the globals that it names.
 
+    A partial function is outlined by the names of its arguments, as a closure by its variables.
+
     >>> def scale(factor):
     ...     return lambda x: factor * x
     >>> outline(scale(2.0))["factor"]

@@ -1,6 +1,7 @@
 """Checks of arguments: the values that pass, and the error messages for others."""
 
 import contextlib
+import inspect
 
 import chex
 import helpers
@@ -183,6 +184,14 @@ def test_other_values_are_not_numbers(value):
 def test_other_values_are_not_integers(value):
     with helpers.refused(TypeError, "expected an integer for n. Received: "):
         checks.integer("n", value, 0)
+
+
+def test_a_bound_function_has_the_signature_of_the_arguments_that_are_left():
+    update, apply = jaxnet.adam(0.1).update, jaxnet.dense(1, 1).apply
+    assert list(inspect.signature(update).parameters) == ["gradients", "state", "parameters"]
+    assert list(inspect.signature(apply).parameters) == ["parameters", "x", "key"]
+    text = jax.jit(apply).lower(jaxnet.dense(1, 1).init(KEY), X).as_text()
+    assert text.startswith("module @jit__apply_dense ")
 
 
 @pytest.mark.parametrize(
