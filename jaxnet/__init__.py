@@ -17,6 +17,16 @@ from jaxnet.nn.combinators import (
     residual as residual,
     serial as serial,
 )
+from jaxnet.nn.embeddings import (
+    PeriodicParameters as PeriodicParameters,
+    periodic as periodic,
+    piecewise_linear as piecewise_linear,
+)
+from jaxnet.nn.ensembles import (
+    BatchEnsembleParameters as BatchEnsembleParameters,
+    batch_ensemble as batch_ensemble,
+    member_mean as member_mean,
+)
 from jaxnet.nn.activations import (
     binary_step as binary_step,
     elu as elu,

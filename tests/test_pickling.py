@@ -24,6 +24,7 @@ import jaxnet
 from jaxnet.testing import comparison, conformance, difference, problems
 
 NETWORK, SGD = jaxnet.mlp([2, 3, 1]), jaxnet.sgd(0.1, momentum=0.9)
+ENSEMBLE = jaxnet.batch_ensemble(NETWORK, 2)
 X = np.linspace(-1, 1, 12, dtype=np.float32).reshape(6, 2)
 DATA = X, X[:, :1] ** 2
 FIT = {"key": jax.random.key(0), "epochs": 2, "batch_size": 3, "progress": False}
@@ -82,6 +83,7 @@ def diagnosed():
 
 CASES = {
     "AdamState": lambda: jaxnet.adam(0.1).init(PARAMETERS),
+    "BatchEnsembleParameters": lambda: ENSEMBLE.init(jax.random.key(0))[0],
     "BestSoFar": lambda: fitted().state.best,
     "Check": lambda: conformance.Check("is pure", True, "the same bits"),
     "CheckpointWarning": warned,
@@ -103,6 +105,7 @@ CASES = {
     "SweepRun": lambda: swept().at(1, 0),
     "NonFiniteError": diverged,
     "NonFinite": origin,
+    "PeriodicParameters": lambda: jaxnet.periodic(3).init(jax.random.key(0)),
     "Problem": lambda: problems.standard_problems()[0],
     "ProblemComparison": lambda: compared().problems[0],
     "Report": lambda: conformance.Report((conformance.Check("runs", False, "no"),), compared()),

@@ -89,6 +89,11 @@ LAYER, NORM = dense(3, 2), layer_norm(3)
 LAYER_PARAMETERS = LAYER.init(jax.random.key(0))
 WEIGHTS, BIASES = LAYER_PARAMETERS
 NORM_PARAMETERS = NORM.init(KEY)
+ENCODING, WAVES = jaxnet.piecewise_linear([[0, 1, 2], [0, 1]]), jaxnet.periodic(3)
+WAVE_PARAMETERS = WAVES.init(jax.random.key(0))
+ENSEMBLE = jaxnet.batch_ensemble(mlp([3, 8, 4]), 2)
+SHARED, SEPARATE = ENSEMBLE.layers
+SHARED_PARAMETERS, SEPARATE_PARAMETERS = ENSEMBLE.init(jax.random.key(0))
 TURNED_WEIGHTS = WEIGHTS.T
 BIG_ENDIAN, LONG = (
     jax.tree.map(lambda leaf, dtype=dtype: np.asarray(leaf).astype(dtype), PARAMETERS)
@@ -675,6 +680,124 @@ TypeError: mlp: expected a function for activation. Received: str 'relu'
 TypeError: mlp: expected a function for output_activation. Received: str 'softmax'
 >>> mlp([3, 2], compute_dtype=3)
 TypeError: serial: expected a floating-point compute_dtype, such as jnp.bfloat16. Received: int 3
+"""
+
+TABLE_NETWORKS = r"""
+>>> piecewise_linear(3.0)
+TypeError: piecewise_linear: expected a list of the edges of each feature. Received: float 3.0
+>>> piecewise_linear("edges")
+TypeError: piecewise_linear: expected a list of the edges of each feature. Received: str 'edges'
+>>> piecewise_linear([])
+TypeError: piecewise_linear: expected a list of the edges of each feature. Received: list []
+>>> piecewise_linear([0.0, 1.0])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: 0.0
+>>> piecewise_linear([[0.0, 1.0], [2.0]])
+ValueError: piecewise_linear: expected at least two edges of feature 1, finite and increasing in
+float32.
+Received: [2.0]
+>>> piecewise_linear([[0.0, 0.0, 1.0]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [0.0, 0.0, 1.0]
+>>> piecewise_linear([[1700000000.0, 1700000001.0]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [1700000000.0, 1700000001.0]
+>>> piecewise_linear([[0.0, 1e-40]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [0.0, 1e-40]
+>>> piecewise_linear([[0.0, INF]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [0.0, inf]
+>>> piecewise_linear([[-3e38, 3e38]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [-3e+38, 3e+38]
+>>> piecewise_linear([[0.0, NAN, 1.0]])
+ValueError: piecewise_linear: expected at least two edges of feature 0, finite and increasing in
+float32.
+Received: [0.0, nan, 1.0]
+>>> piecewise_linear([["low", "high"]])
+TypeError: piecewise_linear: expected numbers for edges of feature 0. Received: list ['low', 'high']
+>>> piecewise_linear([MASKED[:, 0]])
+TypeError: piecewise_linear: expected numbers for edges of feature 0.
+Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
+>>> jax.eval_shape(lambda edges: piecewise_linear([edges]).apply((), ARRAY), COLUMN)
+TypeError: piecewise_linear: expected edges of feature 0 with values. Received: a traced array
+>>> ENCODING.apply((), ARRAY)
+ValueError: piecewise_linear(2 features, 3 bins): expected inputs with 2 features. Received: [7, 3]
+>>> ENCODING.apply((), INTEGERS)
+TypeError: piecewise_linear(2 features, 3 bins): expected floating-point inputs. Received: int32[2]
+>>> periodic(0)
+ValueError: periodic: expected features of at least 1. Received: 0
+>>> periodic([1.0, 2.0])
+TypeError: periodic: expected an integer for features. Received: list [1.0, 2.0]
+>>> periodic(3, 1)
+ValueError: periodic: expected size of at least 2. Received: 1
+>>> periodic(3, waves=0)
+ValueError: periodic: expected waves of at least 1. Received: 0
+>>> periodic(3, frequency_scale=-1.0)
+ValueError: periodic: expected a finite frequency_scale of at least 0. Received: -1.0
+>>> periodic(3, frequency_scale="0.1")
+TypeError: periodic: expected a number for frequency_scale. Received: str '0.1'
+>>> WAVES.init(0)
+TypeError: periodic(3, 4): expected one key made by jax.random.key(seed). Received: int 0
+>>> WAVES.apply((), ARRAY)
+ValueError: periodic(3, 4): expected parameters frequencies [3, 16] and phases [3, 16] and weights
+[3, 16, 3] and biases [3, 3].
+Received: ()
+>>> WAVES.apply(WAVE_PARAMETERS, OUTPUTS)
+ValueError: periodic(3, 4): expected inputs with 3 features. Received: [6, 4]
+>>> WAVES.apply(WAVE_PARAMETERS, INPUTS.astype(np.float64))
+TypeError: periodic(3, 4): expected inputs of the parameters' dtype, float32. Received: float64
+>>> batch_ensemble([3, 8, 4], 2)
+TypeError: batch_ensemble: expected network of type Network. Received: list [3, 8, 4]
+>>> batch_ensemble(NETWORK, 0)
+ValueError: batch_ensemble: expected members of at least 1. Received: 0
+>>> batch_ensemble(NETWORK, 8.0)
+TypeError: batch_ensemble: expected an integer for members. Received: float 8.0
+>>> batch_ensemble(serial(relu, NORM), 2)
+ValueError: batch_ensemble: expected a network with dense layers.
+Received: serial(relu, layer_norm(3))
+>>> batch_ensemble(ENSEMBLE, 2)
+ValueError: batch_ensemble: expected a network without members.
+Received: batch_ensemble(dense(3, 8, relu), 2)
+>>> ENSEMBLE.apply(SHARED_PARAMETERS, ARRAY)
+ValueError: serial(batch_ensemble(dense(3, 8, relu), 2), ensemble(dense(8, 4, identity), 2)):
+expected the parameters of 2 layers.
+Received: 4
+>>> SHARED.init(0)
+TypeError: batch_ensemble(dense(3, 8, relu), 2): expected one key made by jax.random.key(seed).
+Received: int 0
+>>> SHARED.apply(PARAMETERS[0], ARRAY)
+ValueError: batch_ensemble(dense(3, 8, relu), 2): expected parameters weights [3, 8] and
+input_scales [2, 3] and output_scales [2, 8] and biases [2, 8].
+Received: DenseParameters(weights=float32[3, 8], biases=float32[8])
+>>> SHARED.apply(SHARED_PARAMETERS, OUTPUTS)
+ValueError: batch_ensemble(dense(3, 8, relu), 2): expected inputs with 3 features. Received: [6, 4]
+>>> SEPARATE.apply(SEPARATE_PARAMETERS, jnp.ones((5, 8)))
+ValueError: ensemble(dense(8, 4, identity), 2): expected inputs with 2 members, [..., 2, 8].
+Received: [5, 8]
+>>> SEPARATE.apply(SEPARATE_PARAMETERS, jnp.ones(8))
+ValueError: ensemble(dense(8, 4, identity), 2): expected inputs with 2 members, [..., 2, 8].
+Received: [8]
+>>> batch_ensemble(serial(residual(dense(3, 3))), 2).apply(SHARED_PARAMETERS[:1], ARRAY)
+ValueError: ensemble(dense(3, 3, identity), 2): expected parameters weights [2, 3, 3] and biases
+[2, 3].
+Received: BatchEnsembleParameters(weights=float32[3, 8], input_scales=...
+>>> member_mean("squared_error")
+TypeError: member_mean: expected a function for loss. Received: str 'squared_error'
+>>> member_mean(squared_error)(COLUMN, COLUMN)
+ValueError: member_mean: expected outputs [batch, members, ...]. Received: [6]
+>>> member_mean(squared_error)(LABELS, COLUMN)
+TypeError: member_mean: expected floating-point outputs. Received: int32[6]
+>>> member_mean(softmax_cross_entropy)(OUTPUTS, LABELS)
+ValueError: softmax_cross_entropy: expected labels of shape [] for outputs of shape [6].
+Received: [6]
 """
 
 EVALUATION = r"""
@@ -1537,8 +1660,8 @@ ValueError: from_pytorch: expected 2 different names, one for each layer that ha
 Received: ['0']
 """
 
-TABLES = [ACTIVATIONS, SOFTMAX, LOSSES, WEIGHTED_MEAN, METRICS, OPTIMIZERS, NETWORKS, EVALUATION]
-TABLES += [STEPS, TRAIN, FIT, SWEEP, COMPARISON, LOOKING_INSIDE, FILES]
+TABLES = [ACTIVATIONS, SOFTMAX, LOSSES, WEIGHTED_MEAN, METRICS, OPTIMIZERS, NETWORKS]
+TABLES += [TABLE_NETWORKS, EVALUATION, STEPS, TRAIN, FIT, SWEEP, COMPARISON, LOOKING_INSIDE, FILES]
 
 
 def rows(table):

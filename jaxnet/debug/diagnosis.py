@@ -187,8 +187,8 @@ def _response(visit: Visit) -> tuple[Callable[[Array], Array], Array | None]:
     """The layer as a function of its biases or inputs, and their values."""
     _, layer, parameters, inputs, _ = visit
     if layer.weighted_sums is not None:
-        weights, biases = parameters
-        return lambda biases: layer.apply((weights, biases), inputs), biases
+        *others, biases = parameters
+        return lambda biases: layer.apply((*others, biases), inputs), biases
     elementwise = not jax.tree.leaves(parameters) and can_be_nonfinite(inputs)
     return lambda inputs: layer.apply(parameters, inputs), inputs if elementwise else None
 

@@ -7,7 +7,9 @@
 - `initializers`: initial weights
 - `layers`: `dense`, `dropout`, `layer_norm`
 - `combinators`: `serial`, `residual`, `mlp`
+- `embeddings`: `piecewise_linear`, `periodic`: numeric features as several numbers each
 - `softmax`: logits to probabilities
 - `losses`: the loss of each example
+- `ensembles`: `batch_ensemble`, and the loss of its members
 - `metrics`: accuracy, the confusion matrix and others
 """

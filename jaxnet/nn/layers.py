@@ -91,8 +91,8 @@ def _init_dense(
 def _weighted_sums(
     shape: tuple[int, int], parameters: tuple[Array, Array], x: Float[Array, "..."]
 ) -> Float[Array, "..."]:
-    weights, biases = _unpack(parameters, {"weights": shape, "biases": shape[1:]})
-    _check_inputs(x, shape[0], weights.dtype)
+    weights, biases = unpack(parameters, {"weights": shape, "biases": shape[1:]})
+    check_inputs(x, shape[0], weights.dtype)
     sums = x @ weights
     return sums + jnp.broadcast_to(biases, sums.shape)
 
@@ -194,8 +194,8 @@ def _apply_layer_norm(
     key: Key[Array, ""] | None = None,
 ) -> Float[Array, "..."]:
     del key
-    pair = _unpack(parameters, {"scale": (features,), "offset": (features,)})
-    _check_inputs(x, features, pair[0].dtype)
+    pair = unpack(parameters, {"scale": (features,), "offset": (features,)})
+    check_inputs(x, features, pair[0].dtype)
     scale, offset = (jnp.broadcast_to(p, x.shape) for p in pair)
     wide = x.astype(jnp.float32) if jnp.finfo(x.dtype).bits < 32 else x
     centered = wide - jnp.mean(wide, -1, keepdims=True)
@@ -203,7 +203,7 @@ def _apply_layer_norm(
     return scale * (centered * jax.lax.rsqrt(variance + epsilon)).astype(x.dtype) + offset
 
 
-def _unpack(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:
+def unpack(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Array, ...]:
     """Returns the parameters of a layer, after a check of their shapes."""
     several = isinstance(parameters, (tuple, list))
     received = [getattr(p, "shape", None) for p in parameters] if several else None
@@ -218,7 +218,8 @@ def _unpack(parameters: Any, shapes: Mapping[str, tuple[int, ...]]) -> tuple[Arr
     return tuple(parameters)
 
 
-def _check_inputs(x: Array, features: int, dtype: DTypeLike) -> None:
+def check_inputs(x: Array, features: int, dtype: DTypeLike) -> None:
+    """Checks inputs `[..., features]` of the dtype of a layer's parameters."""
     hint = checks.hint(x)
     if not hasattr(x, "dtype") or hint:
         raise checks.InvalidType(
