@@ -763,6 +763,9 @@ TypeError: batch_ensemble: expected an integer for members. Received: float 8.0
 >>> batch_ensemble(serial(relu, NORM), 2)
 ValueError: batch_ensemble: expected a network with dense layers.
 Received: serial(relu, layer_norm(3))
+>>> batch_ensemble(serial(residual(serial(dense(3, 3))), dense(3, 2)), 2)
+ValueError: batch_ensemble: expected a network whose first dense layer is not in a residual block.
+Received: serial(residual(serial(dense(3, 3, identity))), dense(3, 2, identity))
 >>> batch_ensemble(ENSEMBLE, 2)
 ValueError: batch_ensemble: expected a network without members.
 Received: batch_ensemble(dense(3, 8, relu), 2)
@@ -779,16 +782,12 @@ input_scales [2, 3] and output_scales [2, 8] and biases [2, 8].
 Received: DenseParameters(weights=float32[3, 8], biases=float32[8])
 >>> SHARED.apply(SHARED_PARAMETERS, OUTPUTS)
 ValueError: batch_ensemble(dense(3, 8, relu), 2): expected inputs with 3 features. Received: [6, 4]
->>> SEPARATE.apply(SEPARATE_PARAMETERS, jnp.ones((5, 8)))
+>>> SEPARATE.apply(SEPARATE_PARAMETERS, np.ones((5, 8), np.float32))
 ValueError: ensemble(dense(8, 4, identity), 2): expected inputs with 2 members, [..., 2, 8].
 Received: [5, 8]
->>> SEPARATE.apply(SEPARATE_PARAMETERS, jnp.ones(8))
+>>> SEPARATE.apply(SEPARATE_PARAMETERS, np.ones(8, np.float32))
 ValueError: ensemble(dense(8, 4, identity), 2): expected inputs with 2 members, [..., 2, 8].
 Received: [8]
->>> batch_ensemble(serial(residual(dense(3, 3))), 2).apply(SHARED_PARAMETERS[:1], ARRAY)
-ValueError: ensemble(dense(3, 3, identity), 2): expected parameters weights [2, 3, 3] and biases
-[2, 3].
-Received: BatchEnsembleParameters(weights=float32[3, 8], input_scales=...
 >>> member_mean("squared_error")
 TypeError: member_mean: expected a function for loss. Received: str 'squared_error'
 >>> member_mean(squared_error)(COLUMN, COLUMN)

@@ -77,7 +77,7 @@ def _check_edges(name: str, edges: Any) -> tuple[float, ...]:
     if not dtypes.is_concrete(given):
         raise checks.InvalidType(f"expected {name} with values. Received: a traced array")
     with np.errstate(over="ignore", invalid="ignore"):  # the widths are checked
-        widths = np.diff(np.asarray(given, np.float32))
+        widths = np.diff(np.ravel(np.asarray(given, np.float32)))
     smallest = np.finfo(np.float32).tiny  # a smaller width would be 0 in a compiled program
     if given.ndim != 1 or len(given) < 2 or not ((widths >= smallest) & (widths < np.inf)).all():
         raise checks.InvalidValue(

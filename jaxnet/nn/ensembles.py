@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from jaxnet.core import arrays, checks
+from jaxnet.nn.combinators import residual
 from jaxnet.nn.layers import DenseParameters, check_inputs, unpack
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Init, Network, check_network
@@ -47,7 +48,8 @@ def batch_ensemble(network: Network, members: int) -> Network:
         `member_mean(loss)`, and average what the members predict.
 
     Raises:
-        ValueError: no dense layer, or an ensemble already; when applied, inputs of another shape.
+        ValueError: no dense layer, the first one in a residual block, or an ensemble already; when
+            applied, inputs of another shape.
 
     Reference: Wen, Tran and Ba, BatchEnsemble: an alternative approach to efficient ensemble and
     lifelong learning, 2020, where the last layer is shared too and all scales start as random
@@ -73,23 +75,28 @@ def batch_ensemble(network: Network, members: int) -> Network:
     layers = list(_dense_layers(network))
     if not layers:
         raise checks.InvalidValue(f"expected a network with dense layers. Received: {network.name}")
-    for layer in layers:
+    if layers[0][1]:
+        raise checks.InvalidValue(
+            "expected a network whose first dense layer is not in a residual block. "
+            f"Received: {network.name}"
+        )
+    for layer, _ in layers:
         if layer.layers:
             raise checks.InvalidValue(f"expected a network without members. Received: {layer.name}")
     ensembles = (
         _ensemble(layer, members, is_first=i == 0, is_last=i == len(layers) - 1)
-        for i, layer in enumerate(layers)
+        for i, (layer, _) in enumerate(layers)
     )
     return _replace(network, ensembles)
 
 
-def _dense_layers(network: Network) -> Iterator[Network]:
-    """The dense layers in order."""
+def _dense_layers(network: Network, in_block: bool = False) -> Iterator[tuple[Network, bool]]:
+    """The dense layers in order, and whether they are in a residual block."""
     if network.rebuild is not None:
         for layer in network.layers:
-            yield from _dense_layers(layer)
+            yield from _dense_layers(layer, in_block or network.rebuild is residual)
     elif network.weighted_sums is not None:
-        yield network
+        yield network, in_block
 
 
 def _replace(network: Network, layers: Iterator[Network]) -> Network:

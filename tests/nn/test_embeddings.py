@@ -201,12 +201,10 @@ def test_periodic_has_finite_gradients_and_keeps_features_apart():
 
 
 def test_periodic_computes_waves_in_float32():
-    """In bfloat16 an angle of 100 would be off by up to 0.2."""
-    network = jaxnet.periodic(1, waves=1)
-    ones = jnp.ones((1, 1))
-    parameters = jaxnet.PeriodicParameters(ones * 16, ones * 0, jnp.ones((1, 1, 3)), ones * 0)
-    parameters = parameters._replace(biases=jnp.zeros((1, 3)))
-    half = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), parameters)
-    outputs = network.apply(half, jnp.ones((1, 1), jnp.bfloat16))
+    """The angle is 101.3, where numbers of bfloat16 are 0.5 apart."""
+    network, ones = jaxnet.periodic(1, 2, waves=1), jnp.ones((1, 1), jnp.bfloat16)
+    parameters = jaxnet.PeriodicParameters(ones * 16, ones * 0, ones[None], ones * 0)
+    inputs = jnp.array([1 + 2.0**-7], jnp.bfloat16)  # 16 and an eighth turns
+    outputs = network.apply(parameters, inputs)
     assert outputs.dtype == jnp.bfloat16
-    np.testing.assert_allclose(np.asarray(outputs, np.float32), 1, atol=1e-4)
+    np.testing.assert_allclose(float(outputs[1]), np.sqrt(0.5), rtol=2.0**-8)
