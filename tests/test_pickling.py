@@ -21,6 +21,7 @@ import optax
 import pytest
 
 import jaxnet
+from jaxnet.nn import losses
 from jaxnet.testing import comparison, conformance, difference, problems
 
 NETWORK, SGD = jaxnet.mlp([2, 3, 1]), jaxnet.sgd(0.1, momentum=0.9)
@@ -191,6 +192,10 @@ MAKERS = {
         lambda: jaxnet.dense(2, 3, jaxnet.selu, initializer=jax.nn.initializers.ones),
         lambda: jaxnet.dense(2, 3, functools.partial(jaxnet.leaky_relu, negative_slope=0.2)),
     ],
+    "batch_ensemble": [
+        lambda: ENSEMBLE,
+        lambda: jaxnet.batch_ensemble(jaxnet.serial(*NETWORK.layers, compute_dtype="bfloat16"), 2),
+    ],
     "dropout": [lambda: jaxnet.dropout(0.5)],
     "layer_norm": [lambda: jaxnet.layer_norm(2, epsilon=0.1)],
     "mlp": [
@@ -198,6 +203,8 @@ MAKERS = {
         lambda: jaxnet.mlp([2, 3, 1], compute_dtype=jnp.bfloat16),
         lambda: jaxnet.mlp([2, 3, 1], activation=jaxnet.straight_through(jaxnet.binary_step)),
     ],
+    "periodic": [lambda: jaxnet.periodic(2, 3, waves=5)],
+    "piecewise_linear": [lambda: jaxnet.piecewise_linear([[-1, 0, 0.5, 1], [-1, 1]])],
     "residual": [
         lambda: jaxnet.residual(jaxnet.dense(2, 2)),
         lambda: jaxnet.serial(jaxnet.residual(jaxnet.residual(jaxnet.dense(2, 2)))),
@@ -213,6 +220,7 @@ MAKERS = {
     "make_step": [
         lambda: jaxnet.make_step(NETWORK, jaxnet.huber, SGD, {"error": jaxnet.absolute_error})
     ],
+    "member_mean": [lambda: jaxnet.member_mean(jaxnet.huber)],
     "straight_through": [
         lambda: jaxnet.straight_through(jaxnet.binary_step),
         lambda: jaxnet.straight_through(jaxnet.binary_step, jaxnet.tanh),
@@ -224,6 +232,7 @@ def makes_functions(function):
     returned = inspect.signature(function).return_annotation
     return returned in (
         jaxnet.Network,
+        losses.Loss,
         optax.GradientTransformation,
         inspect.signature(jaxnet.make_step).return_annotation,
     ) or (typing.get_origin(returned) is collections.abc.Callable)
@@ -249,6 +258,8 @@ def computed(name, made):
         return updates, state
     if name == "make_step":
         return made(STATE, tuple(map(jnp.asarray, DATA)), jax.random.key(1))
+    if name == "member_mean":
+        return made(jnp.asarray(X)[:, :, None], jnp.asarray(DATA[1]))
     return made(jnp.asarray(X)), jax.grad(lambda x: made(x).sum())(jnp.asarray(X)), made.__name__
 
 
