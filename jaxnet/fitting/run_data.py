@@ -37,7 +37,8 @@ class RunData(NamedTuple):
 def pad_run(objective: Objective, batch_size: int | None, arrays: RunData) -> RunData:
     """Scales the weights, and pads small data if the functions are jaxnet's.
 
-    Those compute each example by itself. A loss of the user's may compare the examples of a batch with each other.
+    Those compute each example by itself. A loss of the user's may compare the examples of a batch
+    with each other.
 
     Args:
         objective, batch_size: those of the run.
@@ -53,8 +54,8 @@ def pad_run(objective: Objective, batch_size: int | None, arrays: RunData) -> Ru
     length = place_like(data.inputs, np.array(len(data.inputs), np.int32))
     if validation is None:
         return RunData(pad(scale_weights(data)), None, arrays.key, length)
-    on_host = jax.tree.map(np.asarray, (data, validation))
-    number = np.asarray(fingerprint(*on_host, batch_size))
+    on_host: tuple[Data, Data] = jax.tree.map(np.asarray, (data, validation))
+    number = np.asarray(fingerprint(on_host[0], on_host[1], batch_size))
     hashed = place_like(data.inputs, number)
     data, validation = pad(scale_weights(data)), pad(scale_weights(validation))
     return RunData(data, validation, arrays.key, length, hashed)

@@ -73,6 +73,7 @@ def test_the_states_before_are_those_of_an_undisturbed_run_and_in_the_folder(tmp
     chex.assert_trees_all_equal(jaxnet.load(file, error.failure.state), error.failure.state)
 
 
+@pytest.mark.filterwarnings("ignore:fit. expected inputs of data on a similar scale")
 def test_a_row_whose_loss_is_the_log_of_zero_is_found():
     """Row 17 alone has outputs that make its probability 0."""
 
@@ -116,6 +117,7 @@ def batches_of_the_first_epoch():
     return [rows.astype(int).tolist() for rows in seen[-4:]]
 
 
+@pytest.mark.filterwarnings("ignore:fit. expected inputs of data on a similar scale")
 def test_a_layer_that_overflows_is_found():
     """The second layer's sums overflow for the rows whose first activations are large."""
     inputs = np.ones((50, 1), np.float32)

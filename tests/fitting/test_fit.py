@@ -267,6 +267,23 @@ def test_any_metric_is_monitored(stopping):
     chex.assert_trees_all_equal(run.parameters, until.state.parameters)
 
 
+def test_a_feature_on_another_scale_is_named_once():
+    table = pandas.DataFrame({"bill": INPUTS[:, 0], "grams": 1000 * INPUTS[:, 1], "one": 1.0})
+    with pytest.warns(UserWarning) as caught:
+        fit((table, LABELS))
+    (warning,) = caught
+    deviation = f"{np.std(1000 * INPUTS[:, 1]):.3g}"
+    assert f"Received: a standard deviation of {deviation} in column 'grams'" in str(
+        warning.message
+    )
+    assert warning.filename == __file__
+    with pytest.warns(UserWarning, match="in feature 0 and 2 more"):
+        fit((INPUTS / 1000, LABELS))
+    rare = INPUTS * (np.arange(50) == 7)[:, None] / 100  # almost constant
+    assert 0 < rare.std() < 0.01
+    fit((rare, LABELS))
+
+
 def test_going_on_from_a_state_equals_one_run():
     first = fit(epochs=2)
     second = fit(epochs=3, state=first.state)

@@ -139,7 +139,7 @@ def test_a_folder_has_the_best_of_its_own_run(tmp_path):
     best = jaxnet.load(tmp_path / "best.safetensors", run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
     costs = run.history["validation_cost"]
-    about = {"epoch": int(costs.argmin()) + 1, "cost": float(costs.min())}
+    about = {"epoch": int(costs.argmin()) + 1, "value": float(costs.min())}
     assert jaxnet.load_metadata(tmp_path / "best.safetensors") == about
 
 

@@ -172,7 +172,7 @@ def test_a_best_that_was_not_written_before_a_kill_is_written_by_the_next_call(e
     best, about = best_of(tmp_path, run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
     costs = run.history["validation_cost"]
-    assert about == {"epoch": int(costs.argmin()) + 1, "cost": float(costs.min())}
+    assert about == {"epoch": int(costs.argmin()) + 1, "value": float(costs.min())}
 
 
 @pytest.mark.parametrize("how", ["gone", "damaged", "of another epoch"])
@@ -184,7 +184,7 @@ def test_a_best_that_is_not_right_is_written_again(how, tmp_path):
     elif how == "damaged":
         damage(file)
     else:
-        jaxnet.save(file, run.parameters, metadata={"epoch": 1, "cost": 0.5})
+        jaxnet.save(file, run.parameters, metadata={"epoch": 1, "value": 0.5})
     assert_same_runs(fit(directory=tmp_path, **VALIDATED), run)
     assert file.read_bytes() == right
 
@@ -298,7 +298,7 @@ def test_the_last_few_and_the_best_are_kept(tmp_path):
     best, about = best_of(tmp_path, run.parameters)
     chex.assert_trees_all_equal(best, run.parameters)
     costs = run.history["validation_cost"]
-    assert about == {"epoch": int(costs.argmin()) + 1, "cost": float(costs.min())}
+    assert about == {"epoch": int(costs.argmin()) + 1, "value": float(costs.min())}
 
 
 OTHERS = {

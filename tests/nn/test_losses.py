@@ -723,3 +723,23 @@ def test_refuses_class_weights_of_another_shape(name, shape):
         ValueError, f"{name}: expected class_weights of shape [4]", f"Received: {list(shape)}"
     ):
         loss(y, t, class_weights=np.ones(shape, np.float32))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        jaxnet.squared_error,
+        jaxnet.mean_squared_error,
+        jaxnet.absolute_error,
+        jaxnet.sigmoid_binary_cross_entropy,
+        jaxnet.binary_accuracy,
+    ],
+)
+def test_targets_of_one_output_need_no_axis_of_their_own(function):
+    outputs = jnp.array([[0.3], [-2.0], [0.7]])
+    for targets in (jnp.array([1.0, 0.0, 1.0]), np.array([True, False, True])):
+        received = function(outputs, targets)
+        assert received.shape == (3,)
+        np.testing.assert_array_equal(received, function(outputs, jnp.array(targets)[:, None]))
+        each = [function(outputs[i : i + 1], targets[i : i + 1]) for i in range(3)]
+        np.testing.assert_array_equal(received, np.concatenate(each))

@@ -362,6 +362,7 @@ def test_diagnose_makes_the_update_of_an_optimizer_that_needs_the_cost():
         np.testing.assert_allclose(layer.updates, expected, rtol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore:fit. expected inputs of data on a similar scale")
 def test_a_step_that_fails_is_found_under_an_optimizer_that_needs_the_cost():
     network = jaxnet.mlp([3, 4])
     inputs = np.array(INPUTS)
