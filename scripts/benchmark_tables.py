@@ -19,6 +19,7 @@ smaller tables, in one process.
 """
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -162,12 +163,20 @@ def cell(table: str, method: str, split: str) -> dict[str, Any]:
         result |= pd.DataFrame(scores).mean().to_dict()
     else:
         parts = divided(features, targets, kind, int(split))
-        calls = ["first"] if method in SLOW else ["first", "warm"]
-        for call in calls:
+        for call in ["first"] if method in SLOW else ["first", "warm"]:
             model = METHODS[method](kind, int(split))
             result[call], prediction = timed(lambda: predicted(model, kind, parts))  # noqa: B023
             result |= scored(kind, parts, prediction)
-    return result | {"versions": {name: importlib.metadata.version(name) for name in PACKAGES}}
+    return result | {"versions": versions()}
+
+
+def versions() -> dict[str, str]:
+    """Those of the packages that are installed."""
+    found = {}
+    for name in PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def predicted(model: Any, kind: str, parts: Parts) -> np.ndarray:

@@ -10,7 +10,14 @@ import sysconfig
 from pathlib import Path
 
 import helpers
+import pandas
 import pytest
+from sklearn.compose import make_column_transformer
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import get_scorer
+from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -136,6 +143,50 @@ def test_check_optax() -> None:
     assert (result.returncode, result.stderr) == (0, "")
     lines = [line.split(maxsplit=1) for line in result.stdout.splitlines()[2:]]
     assert lines[:2] == [["sign_sgd", "passed"], ["sm3", "FAILED"]]
+
+
+def test_benchmark_tables(tmp_path: Path) -> None:
+    """A cell is measured once, and scikit-learn's own scorer agrees with its score."""
+    path = tmp_path / "results.jsonl"
+    arguments = ["run", str(path), "--tables", "fruit", "--methods", "linear", "--splits", "0"]
+    for _ in range(2):
+        result = program("benchmark_tables.py", *arguments)
+        assert (result.returncode, result.stderr) == (0, "")
+    (cell,) = map(json.loads, path.read_text().splitlines())
+
+    frame = pandas.read_csv(ROOT / "examples" / "fruit.csv")
+    labels = frame.pop("fruit")
+    inputs, test_inputs, targets, test_targets = train_test_split(
+        pandas.get_dummies(frame), labels, test_size=0.2, random_state=0, stratify=labels
+    )
+    columns = make_column_transformer((StandardScaler(), ["weight"]), remainder="passthrough")
+    model = make_pipeline(columns, LogisticRegression(max_iter=1000)).fit(inputs, targets)
+    error = -get_scorer("neg_log_loss")(model, test_inputs, test_targets)
+    assert cell["error"] == pytest.approx(error, rel=1e-4)  # the solver's tolerance
+    assert cell["accuracy"] == model.score(test_inputs, test_targets)
+
+
+def test_report_of_tables(tmp_path: Path) -> None:
+    """The ratios are those of the means: 0.2 to 0.3 is won, 0.45 to 0.35 is lost."""
+    errors = {
+        ("a", "jaxnet"): (0.1, 0.3),
+        ("a", "RealMLP"): (0.2, 0.4),
+        ("b", "jaxnet"): (0.5, 0.4),
+        ("b", "RealMLP"): (0.4, 0.3),
+    }
+    lines = [
+        {"table": table, "method": method, "split": str(split), "error": error, "versions": {}}
+        | {"accuracy": 0.5, "first": {"cpu": error}, "warm": {"cpu": error}}
+        for (table, method), values in errors.items()
+        for split, error in enumerate(values)
+    ]
+    path = tmp_path / "results.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)))
+    result = program("benchmark_tables.py", "report", str(path))
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "| 0.200 ± 0.141 | 0.300 ± 0.141 |" in result.stdout
+    won = "1 of 2 tables (goal: 6): a 0.67 (2/2), b 1.29 (0/2)."
+    assert f"- Error below RealMLP's: {won}" in result.stdout
 
 
 @pytest.mark.parametrize("name", ["compare_optimizers.py", "check_optax.py"])

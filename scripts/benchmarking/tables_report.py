@@ -7,6 +7,7 @@ import pandas as pd
 
 from benchmarking.report import table
 
+COLUMNS = ["table", "method", "split", "error", "accuracy", "first.cpu", "warm.cpu", "cv.cpu"]
 GOALS = [  # what is compared, its column, the other method, and what jaxnet is to reach
     ("Error below linear models'", "error", "linear", "none"),
     ("Error below scikit-learn MLP's", "error", "scikit-learn MLP", "9"),
@@ -26,7 +27,7 @@ GOALS = [  # what is compared, its column, the other method, and what jaxnet is 
 
 def body(lines: list[dict[str, Any]]) -> str:
     """All of it, as Markdown."""
-    every = pd.json_normalize([line | {"versions": None} for line in lines])
+    every = pd.json_normalize(lines).reindex(columns=COLUMNS)
     folds = every[every["split"] == "cv"]
     results = every[every["split"] != "cv"]
     splits = results.groupby(["method", "table"])["split"].nunique()
@@ -38,14 +39,14 @@ def body(lines: list[dict[str, Any]]) -> str:
         "### Error on the test rows",
         _table(results, "error", _spread),
         "### Accuracy",
-        _table(results.dropna(subset="accuracy"), "accuracy", _spread),
+        _table(results, "accuracy", _spread),
         "### CPU seconds of the first fit and prediction in a process",
         _table(results, "first.cpu", _median),
         "### CPU seconds of the second fit and prediction",
         _table(results, "warm.cpu", _median),
+        "### CPU seconds of five folds",
+        _table(folds, "cv.cpu", _median),
     ]
-    if len(folds):
-        parts += ["### CPU seconds of five folds", _table(folds, "cv.cpu", _median)]
     if "jaxnet" in set(results["method"]):
         parts += ["### jaxnet against the others", _verdicts(results, folds)]
     return "\n\n".join(parts)
@@ -53,6 +54,9 @@ def body(lines: list[dict[str, Any]]) -> str:
 
 def _table(results: pd.DataFrame, column: str, show: Any) -> str:
     """A row for each table of data, a column for each method."""
+    results = results.dropna(subset=column)
+    if not len(results):
+        return "No results."
     groups = dict(iter(results.groupby(["table", "method"])[column]))
     methods = list(results["method"].unique())
     rows = [
