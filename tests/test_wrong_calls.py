@@ -1190,7 +1190,8 @@ ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
 >>> fit(data=(INFINITE_INPUTS, LABELS))
 ValueError: fit: expected finite inputs of data. Received: -inf at index (1, 0)
 >>> fit(data=(MISSING, [0, 1]))
-ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0) in column 'weight'; jaxnet.estimators takes
+ValueError: fit: expected finite inputs of data.
+Received: nan at index (1, 0) in column 'weight'; jaxnet.estimators takes
 missing values as they are, and scikit-learn's SimpleImputer fills them in
 >>> fit(data=(INPUTS, LABELS), validation=(MISSING, [0, 1]))
 ValueError: fit: expected finite inputs of validation.
