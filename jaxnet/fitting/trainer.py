@@ -213,7 +213,7 @@ _passed: dict[Any, RunState] = {}
 _REMEMBERED = 256  # calls
 
 
-def _place(run: RunState, inputs: Array) -> RunState:
+def _place(run: PyTree, inputs: Array) -> RunState:
     """Copies a run to where an epoch on the inputs leaves it.
 
     From elsewhere, the program would be compiled for both places.
