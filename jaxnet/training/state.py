@@ -201,7 +201,7 @@ def keep_best(
     )
 
 
-def fingerprint(data: Data, validation: Data, batch_size: int | None) -> UInt32[Array, ""]:
+def fingerprint(data: Data, validation: Data, batch_size: int | None) -> Any:
     """Hashes the data and the batch size; different data collide once in 2**32.
 
     Args:
