@@ -174,7 +174,6 @@ SPOILED = {
     "targets in another form": other_form,
 }
 SPOILED_RUNS = SPOILED | {
-    "a batch too large": lambda call: call | {"batch_size": examples(call) + 1},
     "a batch of nothing": lambda call: call | {"batch_size": 0},
     "no epochs": lambda call: call | {"epochs": 0},
     "spoiled validation": lambda call: (

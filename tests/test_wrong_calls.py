@@ -264,6 +264,9 @@ TypeError: squared_error: expected numbers for targets. Received: str 'labels'
 >>> mean_squared_error(OUTPUTS, LABELS)
 ValueError: mean_squared_error: expected targets of the same shape as outputs, [6, 4].
 Received: [6]; targets[:, None] are those of one output per example
+>>> absolute_error(OUTPUTS, LABELS)
+ValueError: absolute_error: expected targets of the same shape as outputs, [6, 4].
+Received: [6]; targets[:, None] are those of one output per example
 >>> mean_absolute_error(COLUMN, ONE_COLUMN)
 ValueError: mean_absolute_error: expected targets of the same shape as outputs, [6].
 Received: [6, 1]

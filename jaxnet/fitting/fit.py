@@ -32,6 +32,7 @@ from jaxnet.fitting.run_directory import (
 )
 from jaxnet.fitting.run_identity import identify
 from jaxnet.fitting.trainer import (
+    Advance,
     History,
     Plan,
     Rows,
@@ -46,7 +47,7 @@ from jaxnet.nn.network import Network
 from jaxnet.training.batches import check_steps
 from jaxnet.training.data import DataLike, check_data, check_values, warn_of_scale
 from jaxnet.training.objective import Objective, make_objective
-from jaxnet.training.state import EarlyStopping, TrainState, check_state
+from jaxnet.training.state import BEST_COST, EarlyStopping, TrainState, check_state
 
 _SECONDS_PER_CALL = 0.2  # of the compiled program
 
@@ -226,7 +227,7 @@ def _check_stopping(
 ) -> EarlyStopping:
     """Checks when to stop; a number stands for the patience, with the other defaults."""
     if patience is None:
-        return EarlyStopping(None)
+        return BEST_COST
     if validation is None:
         raise checks.InvalidValue("expected validation data with patience. Received: None")
     if not isinstance(patience, EarlyStopping):
@@ -258,7 +259,7 @@ def _drive(
 
     No other function keeps a reference to a run, so that at most two are in memory.
     """
-    run, history, stopped = _start_or_resume(trainer, directory, epochs)
+    run, advance, history, stopped = _start_or_resume(trainer, directory, epochs)
     done, stride = count_rows(history), 1
 
     def is_stopped_by_user() -> bool:
@@ -283,10 +284,10 @@ def _drive(
         while not stopped:
             until = directory.limit(min(epochs, done + stride))
             started, before = time.perf_counter(), run
-            run, rows = trainer.advance(run, until - done)
+            run, rows = advance(run, until - done)
             seconds = (time.perf_counter() - started) / len(rows)  # per epoch
             if not trainer.is_finite(run, rows):
-                raise _fail(trainer, directory, before, history, rows)
+                raise _fail(trainer, directory, advance, before, history, rows)
             history.append(rows)
             done += len(rows)
             examples = len(trainer.arrays.data.inputs)
@@ -324,6 +325,7 @@ def _show(bar: Any, epochs: int, metrics: dict[str, float], speed: float) -> Non
 def _fail(
     trainer: Trainer,
     directory: RunDirectory | NoDirectory,
+    advance: Advance,
     before: RunState,
     history: list[Rows],
     rows: Rows,
@@ -331,16 +333,16 @@ def _fail(
     """The error for a call of the compiled program after which a value is non-finite.
 
     Args:
-        trainer, directory: those of the run.
+        trainer, directory, advance: those of the run.
         before, history: the run before the call.
         rows: of the history, from the call.
     """
 
     def is_wrong(epochs: int) -> bool:
-        return not trainer.is_finite(*trainer.advance(before, epochs))
+        return not trainer.is_finite(*advance(before, epochs))
 
     made = bisect.bisect_left(range(len(rows)), True, lo=1, key=is_wrong)
-    last, finite_rows = trainer.advance(before, made - 1)
+    last, finite_rows = advance(before, made - 1)
     history = [*history, finite_rows]
     epoch = count_rows(history) + 1
     costs = {name: trainer.metrics(rows[made - 1 : made])[name] for name in trainer.plan.costs()}
@@ -369,14 +371,14 @@ _ROUNDING = (
 
 def _start_or_resume(
     trainer: Trainer, directory: RunDirectory | NoDirectory, epochs: int
-) -> tuple[RunState, list[Rows], str]:
+) -> tuple[RunState, Advance, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
-    run = trainer.start()
+    run, advance = trainer.start()
     history = [np.empty((0, len(trainer.plan.names())), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:
         directory.begin(_checkpoint(trainer, run, history, ""))
-        return run, history, ""
+        return run, advance, history, ""
     if saved.epoch > epochs:
         raise checks.InvalidValue(
             f"expected epochs of at least {saved.epoch}, since the checkpoint is already at epoch "
@@ -385,7 +387,7 @@ def _start_or_resume(
     if saved.stopped != "patience" and saved.epoch < epochs:
         directory.check_writable()
     history = [np.stack([saved.history[name] for name in trainer.plan.names()], axis=1)]
-    return _restore(run, saved), history, saved.stopped
+    return _restore(run, saved), advance, history, saved.stopped
 
 
 def _checkpoint(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> Saved:

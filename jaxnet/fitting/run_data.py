@@ -34,28 +34,28 @@ class RunData(NamedTuple):
         return Batches(self.data, self.key, batch_size, self.length)
 
 
-def pad_run(objective: Objective, batch_size: int | None, arrays: RunData) -> RunData:
-    """Scales the weights, and pads small data if the functions are jaxnet's.
+def make_run_data(
+    objective: Objective,
+    batch_size: int | None,
+    data: Data,
+    validation: Data | None,
+    key: Key[Array, ""],
+) -> tuple[RunData, RunData]:
+    """What a run reads, and the same with padding if data are small and the functions jaxnet's.
 
     Those compute each example by itself. A loss of the user's may compare the examples of a batch
     with each other.
-
-    Args:
-        objective, batch_size: those of the run.
-        arrays: what the run reads, as the user passed it.
     """
-    data, validation = arrays.data, arrays.validation
-    parts = [part for part in (data, validation) if part is not None]
-    if settled_key(objective) is None or not all(map(can_be_padded, parts)):
-        return arrays._replace(
-            data=scale_weights(data),
-            validation=None if validation is None else scale_weights(validation),
-        )
+    given = [part for part in (data, validation) if part is not None]
+    scaled = [scale_weights(part) for part in given]
+    plain = RunData(scaled[0], None if validation is None else scaled[1], key)
+    if settled_key(objective) is None or not all(can_be_padded(*part) for part in given):
+        return plain, plain
     length = place_like(data.inputs, np.array(len(data.inputs), np.int32))
+    padded = RunData(pad(scaled[0]), None, key, length)
     if validation is None:
-        return RunData(pad(scale_weights(data)), None, arrays.key, length)
-    on_host: tuple[Data, Data] = jax.tree.map(np.asarray, (data, validation))
+        return plain, padded
+    on_host: list[Data] = jax.tree.map(np.asarray, given)
     number = np.asarray(fingerprint(on_host[0], on_host[1], batch_size))
-    hashed = place_like(data.inputs, number)
-    data, validation = pad(scale_weights(data)), pad(scale_weights(validation))
-    return RunData(data, validation, arrays.key, length, hashed)
+    number_of_data = place_like(data.inputs, number)
+    return plain, padded._replace(validation=pad(scaled[1]), fingerprint=number_of_data)

@@ -8,7 +8,7 @@ runs any number of epochs, and small data are padded, so that data of about the 
 """
 
 import functools
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -21,11 +21,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
 from jaxnet.debug.replay import NonFiniteStep, find_step
-from jaxnet.fitting.run_data import RunData, pad_run
+from jaxnet.fitting.run_data import RunData, make_run_data
 from jaxnet.nn.metrics import Metric
 from jaxnet.training.data import Data
 from jaxnet.training.evaluation import mean_over
-from jaxnet.training.objective import Objective, scale_weights
+from jaxnet.training.objective import Objective
 from jaxnet.training.state import (
     EarlyStopping,
     TrainState,
@@ -81,6 +81,9 @@ class RunState(NamedTuple):
     ended: Bool[Array, ""]
 
 
+Advance = Callable[[RunState, int], tuple[RunState, Rows]]
+
+
 class Trainer(NamedTuple):
     """A plan and its data: all that a run needs, and nothing that changes.
 
@@ -100,30 +103,36 @@ class Trainer(NamedTuple):
     types: RunState
     functions: Hashable = None
 
-    def start(self) -> RunState:
-        """The run before its first epoch."""
+    def start(self) -> tuple[RunState, Advance]:
+        """The run before its first epoch, and the compiled program that advances it.
+
+        `advance(run, epochs)` runs several epochs, at least one if `epochs` is, or until patience
+        is exhausted. It returns the run after them, and their rows of the history.
+        """
         if any(dtypes.is_key(leaf) or leaf.weak_type for leaf in jax.tree.leaves(self.types)):
             arguments = self.state, self.padded
             begin = compilation.compile_once(
                 _begin, (self.plan,), arguments, identity=self.functions
             )
-            return _place(begin(*arguments), self.padded.data.inputs)
+            run = _place(begin(*arguments), self.padded.data.inputs)
+            return run, self._compile_advance(run)
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
-        return self.advance(_place(zeros, self.padded.data.inputs), 0)[0]
+        run = _place(zeros, self.padded.data.inputs)
+        advance = self._compile_advance(run)
+        return advance(run, 0)[0], advance
 
-    def advance(self, run: RunState, epochs: int) -> tuple[RunState, Rows]:
-        """Runs several epochs, at least one if `epochs` is, or until patience is exhausted.
-
-        Returns:
-            The run after them, and their rows of the history.
-        """
-        arguments = run, min(epochs, _EPOCHS_PER_CALL), self.state, self.padded
+    def _compile_advance(self, run: RunState) -> Advance:
+        others = self.state, self.padded
         program = compilation.compile_once(
-            _advance, (self.plan,), arguments, identity=self.functions
+            _advance, (self.plan,), (run, 0, *others), identity=self.functions
         )
-        run, rows, made = program(*arguments)
-        return run, np.asarray(rows)[: int(made)]
+
+        def advance(run: RunState, epochs: int) -> tuple[RunState, Rows]:
+            run, rows, made = program(run, min(epochs, _EPOCHS_PER_CALL), *others)
+            return run, np.asarray(rows)[: int(made)].copy()  # a view would keep all rows
+
+        return advance
 
     def metrics(self, rows: Rows) -> dict[str, float]:
         """The last row by name."""
@@ -189,10 +198,7 @@ def make_trainer(
         plan, data, validation, key, state: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
-    padded = pad_run(plan.objective, plan.batch_size, RunData(data, validation, key))
-    data = scale_weights(data)
-    validation = None if validation is None else scale_weights(validation)
-    arrays = RunData(data, validation, key)
+    arrays, padded = make_run_data(plan.objective, plan.batch_size, data, validation, key)
     try:
         identity = compilation.identify(_sample, (plan,), (state, padded))
     except Exception:  # `check_run` says what is wrong

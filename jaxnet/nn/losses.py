@@ -39,7 +39,12 @@ class Loss(Protocol):
 
 
 Outputs = Float[Array, "batch *outputs"]
-Targets = Num[ArrayLike, "batch *outputs"] | Bool[ArrayLike, "batch *outputs"]
+Targets = (
+    Num[ArrayLike, "batch *outputs"]
+    | Bool[ArrayLike, "batch *outputs"]
+    | Num[ArrayLike, " batch"]  # of one output
+    | Bool[ArrayLike, " batch"]
+)
 Smoothing = float | Float[ArrayLike, ""]
 Classes = Float[Array, "*batch classes"]
 Labels = Integer[ArrayLike, "*batch"] | Float[ArrayLike, "*batch classes"]

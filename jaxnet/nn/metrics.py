@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from jaxnet.core import arrays, checks, dtypes
-from jaxnet.nn.losses import labels_or_distributions, one_hot_mask
+from jaxnet.nn.losses import Targets, labels_or_distributions, one_hot_mask
 from jaxnet.nn.precision import narrow, widen
 
 
@@ -76,7 +76,7 @@ def top_k_accuracy(
 @checks.door
 def binary_accuracy(
     outputs: Float[Array, "batch *outputs"],
-    targets: Integer[ArrayLike, "batch *outputs"] | Float[ArrayLike, "batch *outputs"],
+    targets: Targets,
     *,
     threshold: float = 0.0,
 ) -> Float[Array, " batch"]:
@@ -184,7 +184,7 @@ def class_scores(confusion: Int[ArrayLike, "classes classes"]) -> ClassScores:
 
 @checks.door
 def r_squared(
-    outputs: Float[Array, "batch *outputs"], targets: Float[ArrayLike, "batch *outputs"]
+    outputs: Float[Array, "batch *outputs"], targets: Targets
 ) -> Float[Array, "*outputs"]:
     """The coefficient of determination of every output over a whole set.
 

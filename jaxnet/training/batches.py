@@ -77,12 +77,13 @@ class Batches(NamedTuple):
         """
         rows = len(self.data.inputs)
         if self.batch_size is None:
-            return jnp.arange(rows)[None], jnp.arange(rows)[None] < self.examples
+            places = jnp.arange(rows, dtype=jnp.int32)[None]
+            return places, places < self.examples
         steps = int(count_steps(rows, self.batch_size))
         order = shuffle(self.key, epoch, self.examples, rows)
         padded = jnp.pad(order, (0, steps * self.batch_size - rows)).reshape(steps, -1)
-        real = jnp.arange(steps * self.batch_size).reshape(steps, -1) < self.examples
-        return padded, real
+        places = jnp.arange(steps * self.batch_size, dtype=jnp.int32).reshape(steps, -1)
+        return padded, places < self.examples
 
     def take(self, rows: Int[Array, " batch"], real: Bool[Array, " batch"]) -> Data:
         """The batch of those rows, with weight 0 for padding."""

@@ -97,12 +97,13 @@ def warn_of_scale(data: Data, given: Any) -> None:
 _MOST_PADDED = 2**14  # rows: larger data take longer to train on than to compile for
 
 
-def can_be_padded(data: Data) -> bool:
-    """Whether data are few enough, on one device and not traced."""
-    arrays = [array for array in data if array is not None]
-    if len(data.inputs) > _MOST_PADDED or not all(map(dtypes.is_concrete, arrays)):
-        return False
-    return all(len(array.devices()) == 1 for array in arrays)
+def can_be_padded(*arrays: Array | None) -> bool:
+    """Whether arrays have few enough rows, are on one device and not traced; None counts as one."""
+    return all(
+        len(array) <= _MOST_PADDED and dtypes.is_concrete(array) and len(array.devices()) == 1
+        for array in arrays
+        if array is not None
+    )
 
 
 def pad(data: Data) -> Data:
@@ -130,8 +131,7 @@ def pad_rows(array: Array) -> Array:
     if not padding:
         return array
     rows = np.asarray(array)
-    padded = np.concatenate([rows, np.broadcast_to(rows[:1], (padding, *rows.shape[1:]))])
-    return place_like(array, padded)
+    return place_like(array, np.concatenate([rows, np.repeat(rows[:1], padding, axis=0)]))
 
 
 def place_like(array: Array, other: np.ndarray) -> Array:

@@ -4,6 +4,7 @@ Many examples are processed in slices within one compiled program. The last slic
 example; the examples that it shares with the slice before count once.
 """
 
+import functools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree
 
-from jaxnet.core import arrays, checks, compilation, trees
+from jaxnet.core import arrays, checks, compilation, tracing, trees
 from jaxnet.core.settled import settled_key
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
@@ -74,11 +75,11 @@ def evaluate(
     check_metrics(metrics)
     check_means(network, metrics, parameters, data, "data", given)
     data = scale_weights(data)
-    if settled_key((network, dict(metrics))) is not None and can_be_padded(data):
+    static = network, dict(metrics), batch_size
+    identity = settled_key(static)
+    if identity is not None and can_be_padded(*data):
         data = pad(data)
-    program = compilation.compile_once(
-        _mean_over, (network, dict(metrics), batch_size), (parameters, data)
-    )
+    program = compilation.compile_once(_mean_over, static, (parameters, data), identity=identity)
     return program(parameters, data)
 
 
@@ -158,11 +159,17 @@ def predict(
         raise checks.InvalidValue(
             f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
-    examples = len(inputs)
-    if settled_key(network) is not None and can_be_padded(Data(inputs, inputs)):
+    static, given, examples = (network, batch_size), inputs, len(inputs)
+    identity = settled_key(static)
+    if identity is not None and can_be_padded(inputs):
         inputs = pad_rows(inputs)
-    program = compilation.compile_once(_predict, (network, batch_size), (parameters, inputs))
-    outputs = program(parameters, inputs)
+    program = compilation.compile_once(_predict, static, (parameters, inputs), identity=identity)
+    try:
+        outputs = program(parameters, inputs)
+    except (TypeError, ValueError):
+        if len(inputs) != examples:  # the message is to have the shape of the inputs as given
+            tracing.shapes(functools.partial(_predict, *static), parameters, given)
+        raise
     if len(inputs) == examples:
         return outputs
     return place_like(outputs, np.asarray(outputs)[:examples])  # slicing on the device compiles

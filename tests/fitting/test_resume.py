@@ -15,11 +15,13 @@ from jaxnet.training.state import fingerprint
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(40, 3)).astype(np.float32)
 TARGETS = INPUTS[:, :1]
-HELD_OUT = RANDOM.normal(size=(20, 3)).astype(np.float32)
-VALIDATION = HELD_OUT, HELD_OUT[:, :1]
+HELD_OUT = RANDOM.normal(size=(24, 3)).astype(np.float32)
+# With weights, and as many rows as a program has, `fit` computes what `train` computes.
+ONES, HELD_OUT_ONES = np.ones(40, np.float32), np.ones(24, np.float32)
+VALIDATION = HELD_OUT, HELD_OUT[:, :1], HELD_OUT_ONES
 NETWORK = jaxnet.mlp([3, 6, 1])
 DESCENT = jaxnet.gradient_descent(0.1)
-FIRST = {"data": (INPUTS, TARGETS), "batch_size": 8, "validation": VALIDATION}
+FIRST = {"data": (INPUTS, TARGETS, ONES), "batch_size": 8, "validation": VALIDATION}
 
 
 def fit(**options):
@@ -43,17 +45,17 @@ def first():
 HARDER = np.roll(TARGETS, 1) + 3  # no network that sees the inputs can do well
 LAST = np.arange(40)[::-1]
 OTHERS = {
-    "targets": {"data": (INPUTS, HARDER)},
-    "targets of the other sign": {"data": (INPUTS, -TARGETS)},
+    "targets": {"data": (INPUTS, HARDER, ONES)},
+    "targets of the other sign": {"data": (INPUTS, -TARGETS, ONES)},
     "one target, by one bit": {
-        "data": (INPUTS, np.nextafter(TARGETS, TARGETS + (LAST == 7)[:, None]))
+        "data": (INPUTS, np.nextafter(TARGETS, TARGETS + (LAST == 7)[:, None]), ONES)
     },
-    "inputs": {"data": (INPUTS[LAST], TARGETS)},
-    "order of the rows": {"data": (INPUTS[LAST], TARGETS[LAST])},
-    "fewer rows": {"data": (INPUTS[:33], TARGETS[:33])},
+    "inputs": {"data": (INPUTS[LAST], TARGETS, ONES)},
+    "order of the rows": {"data": (INPUTS[LAST], TARGETS[LAST], ONES)},
+    "fewer rows": {"data": (INPUTS[:32], TARGETS[:32], ONES[:32])},
     "weights": {"data": (INPUTS, TARGETS, np.arange(1, 41))},
-    "validation targets": {"validation": (HELD_OUT, HELD_OUT[:, :1] + 3)},
-    "validation inputs": {"validation": (HELD_OUT * 2, HELD_OUT[:, :1])},
+    "validation targets": {"validation": (HELD_OUT, HELD_OUT[:, :1] + 3, HELD_OUT_ONES)},
+    "validation inputs": {"validation": (HELD_OUT * 2, HELD_OUT[:, :1], HELD_OUT_ONES)},
     "batch size": {"batch_size": 10},
     "all in a batch": {"batch_size": None},
 }
@@ -116,7 +118,7 @@ def test_on_the_same_task_it_is_one_run():
 
 def test_the_form_of_the_data_does_not_count():
     whole = fit(epochs=12)
-    data = INPUTS.astype(np.float64), TARGETS.tolist()
+    data = INPUTS.astype(np.float64), TARGETS.tolist(), ONES.tolist()
     run = fit(state=first().state, data=data, validation=tuple(map(jnp.asarray, VALIDATION)))
     chex.assert_trees_all_equal(run.state, whole.state)
 

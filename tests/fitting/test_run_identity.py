@@ -25,6 +25,7 @@ import jaxnet
 from jaxnet.fitting import run_identity
 from jaxnet.fitting.run_data import RunData
 from jaxnet.fitting.trainer import Plan, Trainer
+from jaxnet.training.batches import check_steps
 from jaxnet.training.objective import make_objective
 from jaxnet.training.state import EarlyStopping
 
@@ -41,7 +42,7 @@ def identify(network=None, loss=jaxnet.squared_error, optimizer=None, **options)
     validation = validation and jaxnet.Data(*map(jnp.asarray, validation))
     objective = make_objective(network, loss, options.get("metrics"))
     stopping = EarlyStopping(options.get("patience"))
-    size = options.get("batch_size", 4)
+    _, size = check_steps(1, options.get("batch_size", 4), data)
     plan = Plan(objective, optimizer, size, stopping, validation is not None)
     arrays = RunData(data, validation, options.get("key", KEY))
     found = run_identity.identify(Trainer(plan, arrays, options.get("state"), arrays, None))

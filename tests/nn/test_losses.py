@@ -593,7 +593,7 @@ def _pair_for(name, outputs, targets):
     return _loss(name), jnp.full(outputs, 0.5), np.full(targets, 0.5, np.float32)
 
 
-SHAPES = [((4,), (4, 1)), ((4, 1), (4,)), ((4, 1), (4, 3)), ((4, 3), (4, 1)), ((4, 3), (1, 3))]
+SHAPES = [((4,), (4, 1)), ((4, 2), (4,)), ((4, 1), (4, 3)), ((4, 3), (4, 1)), ((4, 3), (1, 3))]
 SHAPES += [((4, 3), (3,)), ((4, 3), (3, 4)), ((4, 3), ()), ((4, 3), (4, 3, 1)), ((4,), (5,))]
 
 
@@ -607,6 +607,11 @@ def test_refuses_shapes_that_differ(name, outputs, targets, mode):
         wrong = TypeError, f"{name}: expected integer labels. Received: float32{list(targets)}"
     with helpers.refused(*wrong):
         mode(loss)(y, t)
+
+
+def test_weights_need_the_shape_of_the_values():
+    with helpers.refused(ValueError, "weighted_mean: expected", "same shape", "[4, 1]", "[4]"):
+        jaxnet.weighted_mean(jnp.ones((4, 1)), np.ones(4, np.float32))
 
 
 @pytest.mark.parametrize("name", EVERY)

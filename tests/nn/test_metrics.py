@@ -271,7 +271,7 @@ def test_refuses_distributions_of_another_shape(name, shape):
 
 
 @pytest.mark.parametrize("name", ["binary_accuracy", "r_squared"])
-@pytest.mark.parametrize(("outputs", "targets"), [((4,), (4, 1)), ((4, 1), (4,)), ((4, 2), (2,))])
+@pytest.mark.parametrize(("outputs", "targets"), [((4,), (4, 1)), ((4, 2), (4,)), ((4, 2), (2,))])
 def test_refuses_shapes_that_differ(name, outputs, targets):
     with helpers.refused(
         ValueError, f"{name}: expected targets", str(list(outputs)), str(list(targets))
