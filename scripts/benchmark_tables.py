@@ -34,7 +34,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from benchmarking import tables_report
-from benchmarking.tables import TABLES, Parts, divided, load
+from benchmarking.tables import TABLES, Parts, divide, load
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.impute import SimpleImputer
@@ -149,24 +149,24 @@ def cell(table: str, method: str, split: str) -> dict[str, Any]:
     """What one method achieves on one split of one table, or in cross-validation."""
     features, targets, kind = load(table)
     result: dict[str, Any] = {"table": table, "method": method, "split": split}
-    result["imports"], _ = timed(lambda: METHODS[method](kind, 0))
+    result["imports"], _ = measure(lambda: METHODS[method](kind, 0))
     if split == "cv":
         make = StratifiedKFold if kind == "classification" else KFold
         folds = [
             (features.iloc[rows], features.iloc[others], targets.iloc[rows], targets.iloc[others])
             for rows, others in make(5, shuffle=True, random_state=0).split(features, targets)
         ]
-        result["cv"], predictions = timed(
-            lambda: [predicted(METHODS[method](kind, 0), kind, fold) for fold in folds]
+        result["cv"], predictions = measure(
+            lambda: [predict(METHODS[method](kind, 0), kind, fold) for fold in folds]
         )
-        scores = [scored(kind, *pair) for pair in zip(folds, predictions, strict=True)]
+        scores = [score(kind, *pair) for pair in zip(folds, predictions, strict=True)]
         result |= pd.DataFrame(scores).mean().to_dict()
     else:
-        parts = divided(features, targets, kind, int(split))
+        parts = divide(features, targets, kind, int(split))
         for call in ["first"] if method in SLOW else ["first", "warm"]:
             model = METHODS[method](kind, int(split))
-            result[call], prediction = timed(lambda: predicted(model, kind, parts))  # noqa: B023
-            result |= scored(kind, parts, prediction)
+            result[call], prediction = measure(lambda: predict(model, kind, parts))  # noqa: B023
+            result |= score(kind, parts, prediction)
     return result | {"versions": versions()}
 
 
@@ -179,12 +179,12 @@ def versions() -> dict[str, str]:
     return found
 
 
-def predicted(model: Any, kind: str, parts: Parts) -> np.ndarray:
+def predict(model: Any, kind: str, parts: Parts) -> np.ndarray:
     model.fit(parts[0], parts[2])
     return model.predict_proba(parts[1]) if kind == "classification" else model.predict(parts[1])
 
 
-def scored(kind: str, parts: Parts, prediction: np.ndarray) -> dict[str, float]:
+def score(kind: str, parts: Parts, prediction: np.ndarray) -> dict[str, float]:
     """Scores the prediction of the test rows."""
     training, test = np.asarray(parts[2]), np.asarray(parts[3])
     if kind == "regression":
@@ -198,7 +198,7 @@ def scored(kind: str, parts: Parts, prediction: np.ndarray) -> dict[str, float]:
     }
 
 
-def timed(call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
+def measure(call: Callable[[], Any]) -> tuple[dict[str, float], Any]:
     """The CPU and wall seconds of a call, and what it returns."""
     cpu, wall = cpu_seconds(), time.perf_counter()
     value = call()

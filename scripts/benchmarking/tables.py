@@ -58,7 +58,7 @@ def load(name: str) -> tuple[pd.DataFrame, pd.Series, str]:
     return frame.drop(columns=list(table.dropped)), targets, table.kind
 
 
-def divided(features: pd.DataFrame, targets: pd.Series, kind: str, seed: int) -> Parts:
+def divide(features: pd.DataFrame, targets: pd.Series, kind: str, seed: int) -> Parts:
     """Training features, test features, training targets and test targets."""
     stratify = targets if kind == "classification" else None
     return train_test_split(features, targets, test_size=0.2, random_state=seed, stratify=stratify)
