@@ -6,10 +6,9 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Key, UInt32
 
-from jaxnet.core.settled import settled_key
 from jaxnet.training.batches import Batches
 from jaxnet.training.data import Data, can_be_padded, pad, place_like
-from jaxnet.training.objective import Objective, scale_weights
+from jaxnet.training.objective import scale_weights
 from jaxnet.training.state import fingerprint
 
 
@@ -35,21 +34,18 @@ class RunData(NamedTuple):
 
 
 def make_run_data(
-    objective: Objective,
-    batch_size: int | None,
     data: Data,
     validation: Data | None,
+    batch_size: int | None,
     key: Key[Array, ""],
+    *,
+    may_pad: bool,
 ) -> tuple[RunData, RunData]:
-    """What a run reads, and the same with padding if data are small and the functions jaxnet's.
-
-    Those compute each example by itself. A loss of the user's may compare the examples of a batch
-    with each other.
-    """
+    """What a run reads, and the same with padding if it may be padded and is small."""
     given = [part for part in (data, validation) if part is not None]
     scaled = [scale_weights(part) for part in given]
     plain = RunData(scaled[0], None if validation is None else scaled[1], key)
-    if settled_key(objective) is None or not all(can_be_padded(*part) for part in given):
+    if not may_pad or not all(can_be_padded(*part) for part in given):
         return plain, plain
     length = place_like(data.inputs, np.array(len(data.inputs), np.int32))
     padded = RunData(pad(scaled[0]), None, key, length)

@@ -7,6 +7,7 @@ The program depends on little else than the functions of the run. It makes the i
 runs any number of epochs, and small data are padded, so that data of about the same size share it.
 """
 
+import contextlib
 import functools
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, NamedTuple
@@ -20,9 +21,11 @@ from jaxtyping import Array, Bool, Float, Int, Key, PyTree
 
 from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
+from jaxnet.core.settled import settled_key
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting.run_data import RunData, make_run_data
 from jaxnet.nn.metrics import Metric
+from jaxnet.training.batches import count_steps
 from jaxnet.training.data import Data
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import Objective
@@ -38,6 +41,7 @@ from jaxnet.training.step import make_inner_step
 from jaxnet.training.train import check_run, make_epoch
 
 _EPOCHS_PER_CALL = 1024  # at most; the program returns so many rows of the history
+_BRIEF = 10**6  # updates of single parameters, which take some milliseconds
 
 Rows = Float[np.ndarray, "_ metrics"]
 History = dict[str, np.ndarray]
@@ -103,8 +107,8 @@ class Trainer(NamedTuple):
     types: RunState
     functions: Hashable = None
 
-    def start(self) -> tuple[RunState, Advance]:
-        """The run before its first epoch, and the compiled program that advances it.
+    def start(self, epochs: int) -> tuple[RunState, Advance]:
+        """The run of so many epochs before its first, and the compiled program that advances it.
 
         `advance(run, epochs)` runs several epochs, at least one if `epochs` is, or until patience
         is exhausted. It returns the run after them, and their rows of the history.
@@ -115,17 +119,23 @@ class Trainer(NamedTuple):
                 _begin, (self.plan,), arguments, identity=self.functions
             )
             run = _place(begin(*arguments), self.padded.data.inputs)
-            return run, self._compile_advance(run)
+            return run, self._compile_advance(run, epochs)
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
         run = _place(zeros, self.padded.data.inputs)
-        advance = self._compile_advance(run)
+        advance = self._compile_advance(run, epochs)
         return advance(run, 0)[0], advance
 
-    def _compile_advance(self, run: RunState) -> Advance:
+    def _compile_advance(self, run: RunState, epochs: int) -> Advance:
         others = self.state, self.padded
+        sizes = sum(leaf.size for leaf in jax.tree.leaves(run.state.parameters))
+        steps = epochs * count_steps(len(self.arrays.data.inputs), self.plan.batch_size)
         program = compilation.compile_once(
-            _advance, (self.plan,), (run, 0, *others), identity=self.functions
+            _advance,
+            (self.plan,),
+            (run, 0, *others),
+            identity=self.functions,
+            is_brief=sizes * steps < _BRIEF,
         )
 
         def advance(run: RunState, epochs: int) -> tuple[RunState, Rows]:
@@ -198,11 +208,14 @@ def make_trainer(
         plan, data, validation, key, state: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
-    arrays, padded = make_run_data(plan.objective, plan.batch_size, data, validation, key)
-    try:
-        identity = compilation.identify(_sample, (plan,), (state, padded))
-    except Exception:  # `check_run` says what is wrong
-        identity = None
+    identity = settled_key((plan,))
+    # The functions of jaxnet compute each example by itself. A loss of the user's may compare the
+    # examples of a batch with each other.
+    may_pad = identity is not None or settled_key(plan.objective) is not None
+    arrays, padded = make_run_data(data, validation, plan.batch_size, key, may_pad=may_pad)
+    if identity is None:
+        with contextlib.suppress(Exception):  # `check_run` says what is wrong
+            identity = programs.fingerprint(functools.partial(_sample, plan), state, padded)
     targets = [np.asarray(part.targets) for part in (data, validation) if part is not None]
     ranges = tuple((float(t.min()), float(t.max())) for t in targets if t.size)
     call = identity, compilation.settings(), trees.types((state, padded)), ranges
