@@ -373,7 +373,7 @@ def _start_or_resume(
     trainer: Trainer, directory: RunDirectory | NoDirectory, epochs: int
 ) -> tuple[RunState, Advance, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
-    run, advance = trainer.start(epochs)
+    run, advance = trainer.start()
     history = [np.empty((0, len(trainer.plan.names())), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:

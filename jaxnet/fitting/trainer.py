@@ -41,7 +41,7 @@ from jaxnet.training.step import make_inner_step
 from jaxnet.training.train import check_run, make_epoch
 
 _EPOCHS_PER_CALL = 1024  # at most; the program returns so many rows of the history
-_BRIEF = 10**6  # updates of single parameters, which take some milliseconds
+_BRIEF = 10**4  # updates of single parameters in an epoch, which take a tenth of a millisecond
 
 Rows = Float[np.ndarray, "_ metrics"]
 History = dict[str, np.ndarray]
@@ -107,8 +107,8 @@ class Trainer(NamedTuple):
     types: RunState
     functions: Hashable = None
 
-    def start(self, epochs: int) -> tuple[RunState, Advance]:
-        """The run of so many epochs before its first, and the compiled program that advances it.
+    def start(self) -> tuple[RunState, Advance]:
+        """The run before its first epoch, and the compiled program that advances it.
 
         `advance(run, epochs)` runs several epochs, at least one if `epochs` is, or until patience
         is exhausted. It returns the run after them, and their rows of the history.
@@ -119,17 +119,17 @@ class Trainer(NamedTuple):
                 _begin, (self.plan,), arguments, identity=self.functions
             )
             run = _place(begin(*arguments), self.padded.data.inputs)
-            return run, self._compile_advance(run, epochs)
+            return run, self._compile_advance(run)
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
         run = _place(zeros, self.padded.data.inputs)
-        advance = self._compile_advance(run, epochs)
+        advance = self._compile_advance(run)
         return advance(run, 0)[0], advance
 
-    def _compile_advance(self, run: RunState, epochs: int) -> Advance:
+    def _compile_advance(self, run: RunState) -> Advance:
         others = self.state, self.padded
         sizes = sum(leaf.size for leaf in jax.tree.leaves(run.state.parameters))
-        steps = epochs * count_steps(len(self.arrays.data.inputs), self.plan.batch_size)
+        steps = count_steps(len(self.arrays.data.inputs), self.plan.batch_size)
         program = compilation.compile_once(
             _advance,
             (self.plan,),
