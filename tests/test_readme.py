@@ -11,11 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 
 
-def test_programs_run_in_the_order_in_which_they_stand():
+def test_programs_run_in_the_order_in_which_they_stand(tmp_path):
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(programs) == 4
-    accuracy, shape, cost = helpers.run_plainly("\n".join(programs)).splitlines()
+    assert len(programs) == 5
+    text = "\n".join(programs).replace("fruit.model", f"{tmp_path}/fruit.model")
+    accuracy, fruit, shape, cost = helpers.run_plainly(text).splitlines()
     assert float(accuracy.split("%")[0]) > 95
+    assert float(fruit.split("%")[0]) > 90
     assert shape == "(16, 4)"
     assert float(cost.split()[-1]) < 2  # that of guessing among ten is 2.3
 

@@ -843,8 +843,8 @@ Received: Tensor torch.float32[6, 3]; a tensor of PyTorch's can be given as
 tensor.detach().float().cpu().numpy()
 >>> predict(inputs=NOT_NUMBERS)
 TypeError: predict: expected numbers for inputs.
-Received: dtype object, such as 'red' in column 'colour'; scikit-learn's OneHotEncoder and
-SimpleImputer make numbers of text and missing values
+Received: dtype object, such as 'red' in column 'colour'; jaxnet.estimators takes text and
+missing values as they are, and scikit-learn's OneHotEncoder and SimpleImputer make numbers of them
 >>> predict(inputs=[1.0, 2.0, 3.0])
 ValueError: predict: expected inputs of shape [examples, features]. Received: [3]
 >>> predict(inputs=1.0)
@@ -1159,8 +1159,8 @@ Received: dict {'inputs': array(...
 TypeError: fit: expected numbers for inputs of data. Received: dtype object, such as {'a': array(...
 >>> fit(data=(NOT_NUMBERS, [0, 1]))
 TypeError: fit: expected numbers for inputs of data.
-Received: dtype object, such as 'red' in column 'colour'; scikit-learn's OneHotEncoder and
-SimpleImputer make numbers of text and missing values
+Received: dtype object, such as 'red' in column 'colour'; jaxnet.estimators takes text and
+missing values as they are, and scikit-learn's OneHotEncoder and SimpleImputer make numbers of them
 >>> fit(data=(INPUTS, ["apple"] * 6))
 TypeError: fit: expected numbers for targets of data. Received: dtype <U5, such as np.str_('apple')
 >>> fit(data=(RAGGED, [0, 1]))
@@ -1194,16 +1194,16 @@ ValueError: fit: expected finite inputs of data. Received: nan at index (1, 0)
 ValueError: fit: expected finite inputs of data. Received: -inf at index (1, 0)
 >>> fit(data=(MISSING, [0, 1]))
 ValueError: fit: expected finite inputs of data.
-Received: nan at index (1, 0) in column 'weight'; scikit-learn's SimpleImputer
-fills in missing values
+Received: nan at index (1, 0) in column 'weight'; jaxnet.estimators takes
+missing values as they are, and scikit-learn's SimpleImputer fills them in
 >>> fit(data=(INPUTS, LABELS), validation=(MISSING, [0, 1]))
 ValueError: fit: expected finite inputs of validation.
-Received: nan at index (1, 0) in column 'weight'; scikit-learn's SimpleImputer
-fills in missing values
+Received: nan at index (1, 0) in column 'weight'; jaxnet.estimators takes
+missing values as they are, and scikit-learn's SimpleImputer fills them in
 >>> fit(data=(UNKNOWN, [0, 1]))
 TypeError: fit: expected numbers for inputs of data.
-Received: dtype object, such as <NA> in column 'smooth'; scikit-learn's OneHotEncoder and
-SimpleImputer make numbers of text and missing values
+Received: dtype object, such as <NA> in column 'smooth'; jaxnet.estimators takes text and
+missing values as they are, and scikit-learn's OneHotEncoder and SimpleImputer make numbers of them
 >>> fit(data=(SPARSE, LABELS))
 TypeError: fit: expected inputs of data as an array.
 Received: csr_matrix float64[6, 3], which is sparse; .toarray() gives a dense array

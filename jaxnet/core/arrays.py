@@ -124,7 +124,10 @@ def name_column(table: Any, index: tuple[int, ...], advice: str) -> str:
     return f" in column {table.columns[index[1]]!r}; {advice}" if has_columns else ""
 
 
-_ENCODE = "scikit-learn's OneHotEncoder and SimpleImputer make numbers of text and missing values"
+_ENCODE = (
+    "jaxnet.estimators takes text and missing values as they are, and scikit-learn's "
+    "OneHotEncoder and SimpleImputer make numbers of them"
+)
 
 
 # Checks.

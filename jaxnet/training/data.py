@@ -58,7 +58,10 @@ def check_data(name: str, data: Any) -> Data:
     return Data(inputs, targets, weights)
 
 
-_IMPUTE = "scikit-learn's SimpleImputer fills in missing values"
+_IMPUTE = (
+    "jaxnet.estimators takes missing values as they are, and scikit-learn's SimpleImputer fills "
+    "them in"
+)
 
 
 def warn_of_scale(data: Data, given: Any) -> None:
