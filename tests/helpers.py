@@ -1,6 +1,7 @@
 """What the tests share: sampled inputs, exact values, distances in units in the last place."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import types
@@ -113,10 +114,10 @@ def drawn(network: Any, seed: int = 0) -> Any:
 HANGS = 3600  # seconds after which a process hangs, however slow the machine is
 
 
-def run_plainly(script: str) -> str:
+def run_plainly(script: str, **settings: str) -> str:
     """What the script prints in an interpreter of its own, without any of the tests' settings."""
-    command = [sys.executable, "-c", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS)
+    command, environment = [sys.executable, "-c", script], os.environ | settings
+    done = subprocess.run(command, capture_output=True, text=True, timeout=HANGS, env=environment)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -57,6 +57,7 @@ def test_make_fruit_makes_the_table(tmp_path: Path) -> None:
 
 def test_sort_fruit(tmp_path: Path) -> None:
     text = output(tmp_path, "sort_fruit.py")
+    assert float(re.findall(r"The estimator recognizes ([\d.]+)% of", text)[0]) >= 90
     for optimizer, steps in [("gradient descent", 100), ("SGD", 1500), ("Adam", 1500)]:
         accuracy, _ = numbers(text, optimizer)
         assert 0.9 <= accuracy < 1

@@ -82,3 +82,24 @@ def test_a_call_within_a_traced_program_keeps_nothing():
     factor = 4.0
     after = [jax.jit(cost)(parameters, 3.0), jax.grad(cost, 1)(parameters, 3.0)]
     np.testing.assert_allclose(np.array(after[1]), 2 * np.array(before[1]), rtol=1e-6)
+
+
+def test_another_process_finds_the_programs_in_the_cache_on_disk(tmp_path):
+    script = """
+import collections, jax, jaxnet, numpy as np
+counts = collections.Counter()
+jax.monitoring.register_event_listener(lambda event, **_: counts.update([event.split("/")[-1]]))
+network, x = jaxnet.mlp([3, 8, 1]), np.eye(3, dtype=np.float32)
+arguments = network, jaxnet.squared_error, jaxnet.adam(0.01), (x, x[:, :1])
+run = jaxnet.fit(*arguments, key=jax.random.key(0), epochs=2, batch_size=2, progress=False)
+jaxnet.predict(network, run.parameters, x)
+print(counts["cache_hits"], counts["cache_misses"])
+"""
+    settings = {
+        "JAX_COMPILATION_CACHE_DIR": str(tmp_path),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
+    first, second = (helpers.run_plainly(script, **settings).split() for _ in range(2))
+    programs = first[1]
+    assert first == ["0", programs] and int(programs) >= 2
+    assert second == [programs, "0"]
