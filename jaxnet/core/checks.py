@@ -284,3 +284,13 @@ def key(value: Any) -> None:
         raise InvalidType(
             f"expected one key made by jax.random.key(seed). Received: {describe(value)}"
         )
+
+
+def keys(value: Any) -> int | None:
+    """Checks for a key, or an array of keys, and returns the number of the latter."""
+    if isinstance(value, jax.Array) and is_key(value) and value.ndim == 1 and len(value) > 0:
+        return len(value)
+    if isinstance(value, jax.Array) and is_key(value) and value.ndim > 0:
+        raise InvalidValue(f"expected one key, or keys [members]. Received: {list(value.shape)}")
+    key(value)
+    return None

@@ -1,7 +1,8 @@
 """The host's side of a run: what happens between two calls of the compiled program.
 
 - `run_data`: the arrays that a run reads, padded
-- `trainer`: the compiled program, which advances a run by several epochs per call
+- `program`: the compiled program, which advances a run by any number of epochs
+- `trainer`: a plan and its data, checked, and the calls of the program
 - `run_identity`: what decides the numbers of a run, kept with a checkpoint and compared on resuming
 - `lock`: one process per directory
 - `run_directory`: the checkpoints of a run

@@ -19,9 +19,10 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks, dtypes
+from jaxnet.core import checks, dtypes, trees
 from jaxnet.core.console import note_interrupts, progress_bar, warn
 from jaxnet.debug.replay import NonFiniteStep
+from jaxnet.fitting.program import Plan, RunState
 from jaxnet.fitting.run_directory import (
     Checkpoints,
     CheckpointWarning,
@@ -34,9 +35,7 @@ from jaxnet.fitting.run_identity import identify
 from jaxnet.fitting.trainer import (
     Advance,
     History,
-    Plan,
     Rows,
-    RunState,
     Trainer,
     count_rows,
     make_trainer,
@@ -54,9 +53,9 @@ _SECONDS_PER_CALL = 0.2  # of the compiled program
 
 @runtime_checkable
 class OnEpoch(Protocol):
-    """A function that `fit` calls after every epoch."""
+    """A function that `fit` calls after every epoch; metrics are floats, or arrays `[members]`."""
 
-    def __call__(self, epoch: int, metrics: dict[str, float], state: TrainState, /) -> bool | None:
+    def __call__(self, epoch: int, metrics: dict[str, Any], state: TrainState, /) -> bool | None:
         """Returns True to stop training; the epochs count from 1."""
         ...
 
@@ -68,7 +67,8 @@ class FitResult(NamedTuple):
         parameters: with validation data those with the lowest validation cost, or the best by the
             `EarlyStopping` of the run; else the last ones.
         history: for every epoch the "cost", the metrics by their names and, with validation,
-            "validation_cost" and so on; `pandas.DataFrame(history)` makes a table of it.
+            "validation_cost" and so on; `pandas.DataFrame(history)` makes a table of it. With
+            several keys, `[epochs, members]`.
         state: after the last epoch, to continue training from.
         stopped: the reason: "finished", "patience", "on_epoch", "interrupted" or "non-finite".
     """
@@ -107,7 +107,7 @@ def fit(
     optimizer: optax.GradientTransformation,
     data: DataLike,
     *,
-    key: Key[Array, ""],
+    key: Key[Array, "..."],
     epochs: int,
     batch_size: int | None,
     validation: DataLike | None = None,
@@ -127,7 +127,8 @@ def fit(
         data: `(inputs, targets)` or `(inputs, targets, weights)` as NumPy or JAX arrays, pandas
             tables or lists. Floating-point numbers and inputs become float32, other targets int32.
             JAX arrays are used unchanged.
-        key: the source of all randomness, as in `train`: the same key gives the same numbers.
+        key: the source of all randomness, as in `train`: the same key gives the same numbers. Keys
+            `[members]` train as many networks; see below.
         epochs: the number of passes over the data.
         batch_size: the number of examples per step. `None`, or more than there are, is the full
             batch.
@@ -179,6 +180,14 @@ def fit(
     steps on mini-batches have the same bits as without padding. The sums over a full batch and over
     validation data have the same value to rounding. Functions of the user's see no padding.
 
+    **Members.** With several keys, such as `jax.random.split(key, 8)`, as many networks are trained
+    in one program. Each is the run with its own key, to rounding, and stops when its own patience
+    is exhausted. Weights `[members, examples]` give each its own, for instance to leave out another
+    fold. Parameters and states have an axis of members in front, and the history holds `[epochs,
+    members]`, with NaN after a member has stopped. `jax.vmap(network.apply, (0, None))(parameters,
+    inputs)` predicts. In a metric, `jax.lax.pmean(outputs, "members")` is the mean over the
+    members; an `EarlyStopping` that monitors such a metric stops them together.
+
     >>> from jaxnet import adam, mlp, squared_error
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
     >>> data = inputs, inputs**2
@@ -187,18 +196,22 @@ def fit(
     >>> run = fit(network, squared_error, adam(0.01), data, key=key, epochs=99, batch_size=16)
     >>> run.stopped, bool(run.history["cost"][-1] < 0.01)
     ('finished', True)
+    >>> keys = jax.random.split(key, 3)
+    >>> runs = fit(network, squared_error, adam(0.01), data, key=keys, epochs=9, batch_size=16)
+    >>> runs.history["cost"].shape
+    (9, 3)
     """
     objective = make_objective(network, loss, metrics)
     checks.optimizer("optimizer", optimizer)
+    members = checks.keys(key)
     if state is not None:
-        check_state(state)
-    checks.key(key)
+        _check_state(state, members)
     if not all(map(dtypes.is_concrete, jax.tree.leaves((key, state)))):
         raise checks.InvalidType(
             "expected key and state with concrete values. Received: traced arrays; use train"
         )
     checks.integer("epochs", epochs, 1)
-    given, data = (data, validation), check_data("data", data)
+    given, data = (data, validation), check_data("data", data, members)
     check_values("data", data, given[0])
     warn_of_scale(data, given[0][0])
     epochs, batch_size = check_steps(epochs, batch_size, data)
@@ -207,7 +220,7 @@ def fit(
         checks.function("on_epoch", on_epoch)
     stopping = _check_stopping(patience, objective, validation)
     if validation is not None:
-        validation = check_data("validation", validation)
+        validation = check_data("validation", validation, members)
         check_values("validation", validation, given[1])
     checkpoints = check_checkpoints(checkpoints)
     plan = Plan(objective, optimizer, batch_size, stopping, validation is not None)
@@ -220,6 +233,21 @@ def fit(
         message = f"fit: the last checkpoint could not be written: {directory.failure}"
         warn(CheckpointWarning(message, result))
     return result
+
+
+def _check_state(state: TrainState, members: int | None) -> None:
+    """Checks the state of one network here, and the axis of members of several."""
+    if members is None:
+        check_state(state)
+        return
+    checks.instance("state", state, TrainState)
+    trees.arrays("state", state)
+    for path, leaf in jax.tree.leaves_with_path(state):
+        if np.shape(leaf)[:1] != (members,):
+            raise checks.InvalidValue(
+                f"expected state{jax.tree_util.keystr(path)} of shape [{members}, ...], one for "
+                f"each key. Received: {list(np.shape(leaf))}"
+            )
 
 
 def _check_stopping(
@@ -269,7 +297,7 @@ def _drive(
         try:
             return bool(on_epoch(done, trainer.metrics(history[-1]), run.state))
         except BaseException:
-            reason = "patience" if run.ended else "on_epoch"
+            reason = "patience" if run.has_ended else "on_epoch"
             directory.save(_checkpoint(trainer, run, history, reason), wait=True)
             raise
 
@@ -284,18 +312,18 @@ def _drive(
         while not stopped:
             until = directory.limit(min(epochs, done + stride))
             started, before = time.perf_counter(), run
-            run, rows = advance(run, until - done)
+            run, rows, is_finite = advance(run, until - done)
             seconds = (time.perf_counter() - started) / len(rows)  # per epoch
-            if not trainer.is_finite(run, rows):
+            if not is_finite:
                 raise _fail(trainer, directory, advance, before, history, rows)
             history.append(rows)
             done += len(rows)
-            examples = len(trainer.arrays.data.inputs)
+            examples = len(trainer.arrays.data.inputs) * math.prod(trainer.shape)
             _show(bar, len(rows), trainer.metrics(rows), examples / seconds)
             if not on_epoch:
                 stride = max(1, int(_SECONDS_PER_CALL / seconds))
             stopped_by_user = is_stopped_by_user()
-            if run.ended:
+            if run.has_ended:
                 stopped = "patience"
             elif stopped_by_user:
                 stopped = "on_epoch"
@@ -316,8 +344,9 @@ def _finish(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) 
     return FitResult(parameters, trainer.history(history), run.state, stopped)
 
 
-def _show(bar: Any, epochs: int, metrics: dict[str, float], speed: float) -> None:
-    values = [f"{name} {value:.4g}" for name, value in metrics.items()]
+def _show(bar: Any, epochs: int, metrics: dict[str, Any], speed: float) -> None:
+    """Shows the last metrics, or their means over the members that still run."""
+    values = [f"{name} {np.nanmean(value):.4g}" for name, value in metrics.items()]
     bar.set_postfix_str(", ".join([*values, f"{speed:.3g} examples/s"]), refresh=False)
     bar.update(epochs)
 
@@ -339,21 +368,24 @@ def _fail(
     """
 
     def is_wrong(epochs: int) -> bool:
-        return not trainer.is_finite(*advance(before, epochs))
+        return not advance(before, epochs).is_finite
 
     made = bisect.bisect_left(range(len(rows)), True, lo=1, key=is_wrong)
-    last, finite_rows = advance(before, made - 1)
+    last, finite_rows, _ = advance(before, made - 1)
     history = [*history, finite_rows]
     epoch = count_rows(history) + 1
-    costs = {name: trainer.metrics(rows[made - 1 : made])[name] for name in trainer.plan.costs()}
+    member = trainer.find_member(*advance(before, made)[:2]) if trainer.shape else None
+    metrics = trainer.metrics(rows[made - 1 : made])
+    costs = {name: np.ravel(metrics[name])[member or 0] for name in trainer.plan.costs()}
     wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
     what = (
         f"the {wrong[0]} of epoch {epoch} is {costs[wrong[0]]}"
         if wrong
         else f"a parameter is non-finite after epoch {epoch}"
     )
-    failure = trainer.find_failure(last.state)
-    message = f"fit: {what}. {failure or _ROUNDING}"
+    failure = trainer.find_failure(last.state, member)
+    where = "" if member is None else f" in member {member}"
+    message = f"fit: {what}{where}. {failure or _ROUNDING}"
     directory.save(_checkpoint(trainer, last, history, ""), wait=True)
     message += directory.save_before_failure(failure.state if failure else last.state)
     result = _finish(trainer, last, history, "non-finite")
@@ -374,7 +406,7 @@ def _start_or_resume(
 ) -> tuple[RunState, Advance, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
     run, advance = trainer.start()
-    history = [np.empty((0, len(trainer.plan.names())), np.float32)]
+    history = [np.empty((0, len(trainer.plan.names()), *trainer.shape), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:
         directory.begin(_checkpoint(trainer, run, history, ""))
@@ -387,7 +419,7 @@ def _start_or_resume(
     if saved.stopped != "patience" and saved.epoch < epochs:
         directory.check_writable()
     history = [np.stack([saved.history[name] for name in trainer.plan.names()], axis=1)]
-    return _restore(run, saved), advance, history, saved.stopped
+    return _restore(trainer, run, saved), advance, history, saved.stopped
 
 
 def _checkpoint(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> Saved:
@@ -397,12 +429,14 @@ def _checkpoint(trainer: Trainer, run: RunState, history: list[Rows], stopped: s
 
 
 def _checkpoint_types(trainer: Trainer, run: RunState, epoch: int) -> tuple[TrainState, History]:
-    return run.state, {name: np.empty(epoch, np.float32) for name in trainer.plan.names()}
+    shape = epoch, *trainer.shape
+    return run.state, {name: np.empty(shape, np.float32) for name in trainer.plan.names()}
 
 
-def _restore(start: RunState, saved: Saved) -> RunState:
+def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
     """The saved run, with the types and the placement of the start."""
-    run = start._replace(state=jax.tree.map(_restore_weak_type, saved.state, start.state))
+    state = jax.tree.map(_restore_weak_type, saved.state, start.state)
+    run = RunState(state, start.has_begun, jax.numpy.asarray(trainer.have_ended(state)))
     return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
 
 

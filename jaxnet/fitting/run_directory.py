@@ -324,9 +324,9 @@ class RunDirectory:
 
     def _save_best(self, best: Any) -> None:
         """Writes the best parameters unless the file holds them already."""
-        if best is None or not int(best.epoch):
+        if best is None or not np.asarray(best.epoch).any():
             return
-        metadata = {"epoch": int(best.epoch), "value": float(best.value)}
+        metadata = {name: np.asarray(getattr(best, name)).tolist() for name in ("epoch", "value")}
         if metadata != self._best:
             save(self.path / BEST, best.parameters, metadata=metadata)
             self._best = metadata

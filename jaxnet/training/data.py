@@ -23,14 +23,20 @@ class Data(NamedTuple):
 
     inputs: Num[Array, "examples ..."]
     targets: Num[Array, "examples ..."]
-    weights: Float[Array, " examples"] | None = None
+    weights: Float[Array, " examples"] | Float[Array, "members examples"] | None = None
 
 
 DataLike = tuple[Any, Any] | tuple[Any, Any, Any]
 
 
-def check_data(name: str, data: Any) -> Data:
-    """Converts data to arrays with one row per example, at least one."""
+def check_data(name: str, data: Any, members: int | None = None) -> Data:
+    """Converts data to arrays with one row per example, at least one.
+
+    Args:
+        name: the name of the data in error messages.
+        data: a tuple.
+        members: the number of networks that may have weights of their own, if there are several.
+    """
     if not isinstance(data, tuple) or len(data) not in (2, 3):
         raise checks.InvalidType(
             f"expected {name} as a tuple (inputs, targets) or "
@@ -51,9 +57,11 @@ def check_data(name: str, data: Any) -> Data:
             f"expected targets of {name} for {len(inputs)} examples, as many as there "
             f"are inputs. Received: {list(targets.shape)}"
         )
-    if weights is not None and weights.shape != (len(inputs),):
+    shapes = [(len(inputs),)] + ([] if members is None else [(members, len(inputs))])
+    if weights is not None and weights.shape not in shapes:
+        words = " or ".join(str(list(shape)) for shape in shapes)
         raise checks.InvalidValue(
-            f"expected weights of {name} of shape [{len(inputs)}]. Received: {list(weights.shape)}"
+            f"expected weights of {name} of shape {words}. Received: {list(weights.shape)}"
         )
     return Data(inputs, targets, weights)
 
@@ -114,8 +122,8 @@ def pad(data: Data) -> Data:
     """
     examples = len(data.inputs)
     weights = np.ones(examples, np.float32) if data.weights is None else np.asarray(data.weights)
-    padding = np.zeros(padded_size(examples) - examples, weights.dtype)
-    padded = place_like(data.inputs, np.concatenate([weights, padding]))
+    padding = np.zeros((*weights.shape[:-1], padded_size(examples) - examples), weights.dtype)
+    padded = place_like(data.inputs, np.concatenate([weights, padding], axis=-1))
     return Data(pad_rows(data.inputs), pad_rows(data.targets), padded)
 
 
@@ -158,8 +166,10 @@ def check_values(name: str, data: Data, given: Any) -> None:
                 f"expected finite {part} of {name}. Received: {np.asarray(values)[index]} "
                 f"at index {index}{arrays.name_column(source, index, _IMPUTE)}"
             )
-    if data.weights is not None:
-        low, high = np.asarray(data.weights).min(), np.asarray(data.weights).max()
+    if data.weights is None:
+        return
+    for weights in np.asarray(data.weights).reshape(-1, len(data.inputs)):
+        low, high = weights.min(), weights.max()
         if low < 0 or high == 0:
             raise checks.InvalidValue(
                 f"expected weights of {name} that are non-negative and not all 0. "
