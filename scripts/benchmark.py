@@ -223,7 +223,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="NAMES",
-        help=f"of: {', '.join([*names, 'growth'])}; W5 is both of its sizes, and so on",
+        help=f"of: {', '.join([*names, 'growth', 'first'])}; W5 is both of its sizes, and so on",
     )
     parser.add_argument(
         "--contenders",
@@ -234,6 +234,7 @@ def parsed() -> argparse.Namespace:
         "--repeats", type=int, help="steady runs, at least (default 5, with --quick 1)"
     )
     parser.add_argument("--growth", action="store_true", help="also how cost grows with each size")
+    parser.add_argument("--first", action="store_true", help="also how long a first result takes")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--markdown",
@@ -246,10 +247,11 @@ def parsed() -> argparse.Namespace:
     arguments.repeats = arguments.repeats or (1 if arguments.quick else 5)
     if arguments.repeats < 1:
         parser.error("expected --repeats of at least 1")
-    chosen = _chosen(parser, arguments.only, [*names, "growth"])
+    chosen = _chosen(parser, arguments.only, [*names, "growth", "first"])
     if not arguments.only:
         chosen = ["W1", "W5 x64"] if arguments.quick else names
     arguments.growth |= "growth" in chosen
+    arguments.first |= "first" in chosen
     arguments.workloads = [name for name in chosen if name in names]
     arguments.contenders = _chosen(parser, arguments.contenders, list(REGISTRY))
     return arguments
@@ -285,6 +287,11 @@ def main() -> None:
 
         results["growth"] = growth.grown(arguments.quick, arguments.repeats)
         results["growth_held"] = growth.Sizes()._asdict()
+    results["first"] = {}
+    if arguments.first:
+        from benchmarking import first
+
+        results["first"] = first.measure(arguments.repeats)
     found = [result for w in results["workloads"] for result in w["contenders"].values()]
     results["devices"] = sorted({result["device"] for result in found if "device" in result})
     print(text := report.body(results))

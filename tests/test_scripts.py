@@ -217,6 +217,14 @@ def test_benchmark(tmp_path: Path) -> None:
         assert "failed" in result.stdout
 
 
+def test_benchmark_of_a_first_result():
+    command = [sys.executable, "-m", "benchmarking.first", "jaxnet", "fruit"]
+    options = {"cwd": ROOT / "scripts", "capture_output": True, "text": True}
+    done = subprocess.run(command, timeout=helpers.HANGS, **options)
+    result = json.loads(done.stdout)
+    assert result["accuracy"] > 0.9 and result["seconds"] > 0 and result["cpu"] > 0
+
+
 def test_check_resume_finds_nothing_lost():
     """Its short form."""
     command = [sys.executable, str(ROOT / "scripts" / "check_resume.py")]

@@ -50,6 +50,8 @@ def body(results: dict[str, Any]) -> str:
         parts += ["## Training time over the limit's", _ratios(results["workloads"])]
     for workload in results["workloads"]:
         parts += [f"## {workload['name']}", *_workload(workload)]
+    if results["first"]:
+        parts += ["## The first result", _FIRST, _first(results["first"])]
     if results["growth"]:
         parts += ["## How cost grows", _growth_text(results)]
         parts += [_growth(axis, rows) for axis, rows in results["growth"].items()]
@@ -59,10 +61,11 @@ def body(results: dict[str, Any]) -> str:
 def _header(results: dict[str, Any]) -> str:
     platform = results["platform"]
     versions = ", ".join(f"{name} {version}" for name, version in results["versions"].items())
+    devices = ", ".join(results["devices"]) or "cpu"
     sizes = "quick sizes, which are too small to quote" if results["quick"] else "full sizes"
     return (
         f"Measured on {results['date']}: {platform['processor']}, {platform['cores']} cores, "
-        f"{platform['system']}; computed on: {', '.join(results['devices'])}. {versions}.\n\n"
+        f"{platform['system']}; computed on: {devices}. {versions}.\n\n"
         f"{sizes.capitalize()}; steady seconds are the median of at least "
         f"{results['repeats']} runs. Machines are noisy: trust ratios, and no ratio under 1.1."
     )
@@ -112,6 +115,28 @@ def _yardstick(workload: dict[str, Any], seconds: float) -> str:
         speeds = [f"{_number(workload['networks'] / seconds)} networks/s"]
     speeds.append(f"{_number(workload['products'] / seconds / 1e9)} GFLOP/s in products")
     return f"The yardstick is {workload['yardstick']}: {', '.join(speeds)}."
+
+
+_FIRST = (
+    "Seconds, and CPU seconds in brackets, up to the predictions, in a new process that has "
+    "imported the library; the median of as many processes as there are runs. The tasks are "
+    "described in `scripts/benchmarking/first.py`."
+)
+
+
+def _first(results: dict[str, Any]) -> str:
+    rows = [[name, *map(_first_cell, tasks.values())] for name, tasks in results.items()]
+    spread = ["accuracy"]
+    for task in results["jaxnet"]:
+        found = [tasks[task]["accuracy"] for tasks in results.values() if "accuracy" in tasks[task]]
+        spread.append(f"{min(found):.2f} to {max(found):.2f}" if found else "-")
+    return table(["", *results["jaxnet"]], [*rows, spread])
+
+
+def _first_cell(result: dict[str, Any]) -> str:
+    if "failed" in result:
+        return "failed"
+    return f"{_number(result['seconds'])} ({_number(result['cpu'])})"
 
 
 def _growth_text(results: dict[str, Any]) -> str:
