@@ -78,6 +78,10 @@ def gradients_of_bowl(parameters, step):
     return parameters
 
 
+def fade(fraction):
+    return 0.5 * (1 - fraction)
+
+
 def diagnosed():
     return jaxnet.diagnose(NETWORK, jaxnet.squared_error, PARAMETERS, DATA, optimizer=SGD)
 
@@ -196,7 +200,7 @@ MAKERS = {
         lambda: ENSEMBLE,
         lambda: jaxnet.batch_ensemble(jaxnet.serial(*NETWORK.layers, compute_dtype="bfloat16"), 2),
     ],
-    "dropout": [lambda: jaxnet.dropout(0.5)],
+    "dropout": [lambda: jaxnet.dropout(0.5), lambda: jaxnet.dropout(fade).at(0.5)],
     "layer_norm": [lambda: jaxnet.layer_norm(2, epsilon=0.1)],
     "mlp": [
         lambda: jaxnet.mlp([2, 3, 1]),

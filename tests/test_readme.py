@@ -13,7 +13,7 @@ README = (ROOT / "README.md").read_text()
 
 def test_programs_run_in_the_order_in_which_they_stand(tmp_path):
     programs = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(programs) == 5
+    assert len(programs) == 6
     text = "\n".join(programs).replace("fruit.model", f"{tmp_path}/fruit.model")
     accuracy, fruit, shape, cost = helpers.run_plainly(text).splitlines()
     assert float(accuracy.split("%")[0]) > 95

@@ -72,10 +72,11 @@ def find_step(
     for rows, real in zip(all_rows, all_real, strict=True):
         batch = batches.take(rows, real)
         arguments = state, batch, noise_key
-        step = compilation.compile_once(_step, (objective, optimizer), arguments)
+        now = objective.at(batches.fraction(state.step))
+        step = compilation.compile_once(_step, (now, optimizer), arguments)
         following, metrics = step(*arguments)
         if not is_finite((metrics["cost"], following.parameters)):
-            found = find_in_step(objective, optimizer, *arguments)
+            found = find_in_step(now, optimizer, *arguments)
             return found and _describe(state, np.asarray(rows)[np.asarray(real)], "data", found)
         state = following
     if validation is None:

@@ -224,7 +224,7 @@ def fit(
         check_values("validation", validation, given[1])
     checkpoints = check_checkpoints(checkpoints)
     plan = Plan(objective, optimizer, batch_size, stopping, validation is not None)
-    trainer = make_trainer(plan, data, validation, key, state, given)
+    trainer = make_trainer(plan, data, validation, key, state, epochs, given)
     with (
         RunDirectory(checkpoints, identify(trainer)) if checkpoints else NoDirectory()
     ) as directory:

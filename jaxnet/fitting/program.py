@@ -146,7 +146,8 @@ def sample(plan: Plan, state: TrainState | None, arrays: RunData) -> tuple[Train
 
     def sample(start: TrainState, arrays: RunData) -> tuple[TrainState, list[Array]]:
         batches, validation = arrays.batches(plan.batch_size), arrays.validation
-        step = make_inner_step(objective.cost, plan.optimizer)
+        now = objective.at(batches.fraction(start.step))
+        step = make_inner_step(now.cost, plan.optimizer)
         after, metrics = step(start, batches.first(), batches.noise_key)
         if validation is not None:
             held_out = mean_over(

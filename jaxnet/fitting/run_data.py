@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Int, Key, UInt32
 
-from jaxnet.training.batches import Batches
+from jaxnet.training.batches import Batches, Span
 from jaxnet.training.data import Data, can_be_padded, pad, place_like
 from jaxnet.training.objective import scale_weights
 from jaxnet.training.state import fingerprint
@@ -21,6 +21,7 @@ class RunData(NamedTuple):
         length: the number of examples, if padding follows after them; None if not.
         fingerprint: of data and validation without padding, which may differ between members; None
             to compute it in the program.
+        span: of the training, if the network depends on it.
     """
 
     data: Data
@@ -28,6 +29,7 @@ class RunData(NamedTuple):
     key: Key[Array, "..."]
     length: Int[Array, ""] | None = None
     fingerprint: UInt32[Array, "..."] | None = None
+    span: Span | None = None
 
     @property
     def members(self) -> int | None:
@@ -38,18 +40,28 @@ class RunData(NamedTuple):
         """The axis of the members in each array, as `jax.vmap` takes it."""
         has_numbers = self.fingerprint is not None and self.fingerprint.ndim > 0
         axes: Any = RunData
+        span: Any = self.span and Span._make([0 if self.span.start.ndim else None, None])
         return axes(
-            _find_axes(self.data), _find_axes(self.validation), 0, None, 0 if has_numbers else None
+            _find_axes(self.data),
+            _find_axes(self.validation),
+            0,
+            None,
+            0 if has_numbers else None,
+            span,
         )
 
     def member(self, index: int) -> "RunData":
         """The arrays of one member, without padding."""
         validation = None if self.validation is None else _take_weights(self.validation, index)
-        return RunData(_take_weights(self.data, index), validation, self.key[index])
+        span = self.span
+        if span is not None and span.start.ndim:
+            span = span._replace(start=span.start[index])
+        data = _take_weights(self.data, index)
+        return RunData(data, validation, self.key[index], span=span)
 
     def batches(self, batch_size: int | None) -> Batches:
         """The batches of the training data."""
-        return Batches(self.data, self.key, batch_size, self.length)
+        return Batches(self.data, self.key, batch_size, self.length, self.span)
 
 
 def make_run_data(

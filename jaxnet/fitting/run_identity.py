@@ -33,6 +33,8 @@ _SETTINGS = (
 def identify(trainer: Trainer) -> Identity:
     """The identity of a run, which does not depend on the number of its epochs.
 
+    Unless the network does, which depends on the fraction of the training that is done.
+
     "values" and "programs" decide whether two runs are the same. "outlines" put a difference into
     words. Programs that were traced by different versions of JAX cannot be compared; then the
     outlines decide.
@@ -49,6 +51,8 @@ def identify(trainer: Trainer) -> Identity:
         "metrics": list(objective.metrics),
         "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
     }
+    if trainer.arrays.span is not None:
+        values["epochs"] = int(trainer.arrays.span.epochs)
     functions = {**objective._asdict(), "optimizer": plan.optimizer}
     programs = trainer.fingerprints()
     return {

@@ -21,7 +21,7 @@ from jaxnet.fitting import program
 from jaxnet.fitting.program import EPOCHS_PER_CALL, Plan, RunState
 from jaxnet.fitting.run_data import RunData, make_run_data
 from jaxnet.nn.metrics import Metric
-from jaxnet.training.batches import count_steps
+from jaxnet.training.batches import count_steps, make_span
 from jaxnet.training.data import Data
 from jaxnet.training.state import (
     TrainState,
@@ -173,8 +173,8 @@ class Trainer(NamedTuple):
 
         def apply(parameters: PyTree, arrays: RunData) -> Array:
             batches = arrays.batches(batch_size)
-            inputs = batches.first().inputs
-            return objective.network.apply(parameters, inputs, key=batches.noise_key)
+            network = objective.at(batches.fraction(jax.numpy.int32(0))).network
+            return network.apply(parameters, batches.first().inputs, key=batches.noise_key)
 
         def evaluate(function: Metric, outputs: Array, arrays: RunData) -> Array:
             return function(outputs, arrays.batches(batch_size).first().targets)
@@ -204,6 +204,7 @@ def make_trainer(
     validation: Data | None,
     key: Key[Array, "..."],
     state: TrainState | None,
+    epochs: int,
     given: tuple[Any, Any],
 ) -> Trainer:
     """Traces what a run calls of the user's functions, and raises an error if it does not fit.
@@ -211,7 +212,7 @@ def make_trainer(
     The result for functions, types and ranges of targets that passed before is remembered.
 
     Args:
-        plan, data, validation, key, state: the parts of a run.
+        plan, data, validation, key, state, epochs: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
     identity = settled_key((plan,))
@@ -219,6 +220,9 @@ def make_trainer(
     # examples of a batch with each other.
     may_pad = identity is not None or settled_key(plan.objective) is not None
     arrays, padded = make_run_data(data, validation, plan.batch_size, key, may_pad=may_pad)
+    step = np.int32(0) if state is None else state.step
+    span = make_span(plan.objective.network, step, epochs)
+    arrays, padded = arrays._replace(span=span), padded._replace(span=span)
     if identity is None:
         with contextlib.suppress(Exception):  # `check_run` says what is wrong
             identity = programs.fingerprint(functools.partial(program.sample, plan), state, padded)

@@ -2,7 +2,7 @@
 
 import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -56,6 +56,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
                 f"{after.in_features}"
             )
     name = f"serial({', '.join(part.name for part in parts)})"
+    rebuild = functools.partial(serial, compute_dtype=compute_dtype)
 
     apply: Apply = checks.bind(name, _apply_serial, parts)
     if compute_dtype is not None:
@@ -68,8 +69,24 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
         name=name,
         in_features=sized[0][1].in_features if sized else None,
         out_features=sized[-1][1].out_features if sized else None,
-        rebuild=functools.partial(serial, compute_dtype=compute_dtype),
+        rebuild=rebuild,
+        at=_bind_at(rebuild, parts),
     )
+
+
+def _bind_at(
+    rebuild: Callable[..., Network], layers: tuple[Network, ...]
+) -> Callable[[Array], Network] | None:
+    """The `at` of a network made of layers."""
+    if all(layer.at is None for layer in layers):
+        return None
+    return functools.partial(_rebuild_at, rebuild, layers)
+
+
+def _rebuild_at(
+    rebuild: Callable[..., Network], layers: tuple[Network, ...], fraction: Array
+) -> Network:
+    return rebuild(*(layer if layer.at is None else layer.at(fraction) for layer in layers))
 
 
 def _init_serial(parts: tuple[Network, ...], key: Key[Array, ""]) -> tuple[PyTree, ...]:
@@ -143,6 +160,7 @@ def residual(network: Network) -> Network:
         name=name,
         weighted_sums=None,
         rebuild=residual,
+        at=_bind_at(residual, (network,)),
     )
 
 

@@ -1,11 +1,12 @@
 """Layers with parameters of their own, and dropout."""
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxnet.core import arrays, checks, trees
@@ -110,25 +111,51 @@ def _apply_dense(
 
 
 @checks.door
-def dropout(rate: float) -> Network:
+def dropout(rate: ArrayLike | Callable[[Array], Any]) -> Network:
     """Dropout: each feature is 0 with probability `rate`, else divided by `1 - rate`.
 
     The expected value is unchanged. Without a key, as in evaluation, dropout is the identity. It
     has no parameters.
 
     Args:
-        rate: the probability of 0, at least 0 and below 1, as in PyTorch and Keras.
+        rate: the probability of 0, at least 0 and below 1, as in PyTorch and Keras. A function
+            computes it in every step of `train` and `fit` from the fraction of the training that
+            is done, from 0 to 1; see `Network.at`.
 
     Reference: Srivastava et al., Dropout: a simple way to prevent neural networks from overfitting,
     2014.
 
     >>> dropout(0.5).apply((), jnp.ones(4), key=jax.random.key(1))
     Array([2., 0., 2., 2.], dtype=float32)
+    >>> less_and_less = dropout(lambda fraction: 0.5 * (1 - fraction))
+    >>> less_and_less.at(1.0).apply((), jnp.ones(4), key=jax.random.key(1))
+    Array([1., 1., 1., 1.], dtype=float32)
     """
+    if callable(rate):
+        name = f"dropout({name_function(rate)})"
+        apply = checks.bind(name, _apply_scheduled_dropout)
+        return Network(
+            no_parameters, apply, name=name, at=functools.partial(_schedule_dropout, rate)
+        )
     name = f"dropout({rate})"
     rate = checks.number("rate", rate, 0, 1, below=True)
 
     return Network(no_parameters, checks.bind(name, _apply_dropout, rate), name=name)
+
+
+def _schedule_dropout(schedule: Callable[[Array], Any], fraction: Array) -> Network:
+    return dropout(schedule(fraction))
+
+
+def _apply_scheduled_dropout(
+    parameters: PyTree, x: Float[Array, "..."], *, key: Key[Array, ""] | None = None
+) -> Float[Array, "..."]:
+    if key is not None:
+        raise checks.InvalidValue(
+            "expected network.at(fraction) with a key, since the rate depends on the fraction of "
+            "the training. Received: the network itself"
+        )
+    return _apply_dropout(0.0, parameters, x)
 
 
 def _apply_dropout(

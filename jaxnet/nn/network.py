@@ -54,6 +54,8 @@ class Network(NamedTuple):
             layer; None for other networks.
         rebuild: `rebuild(*layers)` makes the same network of other layers; None if there are no
             layers.
+        at: `at(fraction)` makes the network at a fraction of the training, from 0 to 1, with the
+            same parameters; None if it does not change. Training calls it in every step.
 
     A Flax module `module` is the network
 
@@ -71,6 +73,7 @@ class Network(NamedTuple):
     out_features: int | None = None
     weighted_sums: Callable[[Any, Array], Array] | None = None
     rebuild: Callable[..., "Network"] | None = None
+    at: Callable[[Array], "Network"] | None = None
 
 
 def check_network(network: Any) -> None:

@@ -9,9 +9,11 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Int, Key
+from jax.typing import ArrayLike
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnet.core import checks
+from jaxnet.nn.network import Network
 from jaxnet.training.data import Data
 from jaxnet.training.keys import noise_key
 from jaxnet.training.shuffle import shuffle
@@ -38,6 +40,25 @@ def check_steps(epochs: int, batch_size: int | None, data: Data) -> tuple[int, i
     return checks.integer("epochs", epochs, 1, most), batch_size
 
 
+class Span(NamedTuple):
+    """The training of a network that depends on how much of it is done.
+
+    Attributes:
+        start: the number of steps made before.
+        epochs: in all.
+    """
+
+    start: Int[Array, "..."]
+    epochs: Int[Array, ""]
+
+
+def make_span(network: Network, step: ArrayLike, epochs: int) -> Span | None:
+    """The training from a step on; None if the network does not depend on it."""
+    if network.at is None:
+        return None
+    return Span(jnp.asarray(step), jnp.asarray(epochs, jnp.int32))
+
+
 class Batches(NamedTuple):
     """The batches of every epoch of a run.
 
@@ -46,12 +67,14 @@ class Batches(NamedTuple):
         key: the key of the run.
         batch_size: the number of examples per batch; `None` for the full batch.
         length: the number of examples, if rows of padding follow after them; None if not.
+        span: of the training, if the network depends on it.
     """
 
     data: Data
     key: Key[Array, ""]
     batch_size: int | None
     length: Int[Array, ""] | None = None
+    span: Span | None = None
 
     @property
     def examples(self) -> Count:
@@ -62,6 +85,13 @@ class Batches(NamedTuple):
     def steps(self) -> Count:
         """The number of batches in an epoch."""
         return count_steps(self.examples, self.batch_size)
+
+    def fraction(self, step: Int[Array, ""]) -> Float[Array, ""] | None:
+        """The fraction of the training that is done before a step; None if nothing needs it."""
+        if self.span is None:
+            return None
+        steps = jnp.float32(self.span.epochs) * jnp.float32(self.steps)
+        return jnp.float32(step - self.span.start) / steps
 
     @property
     def noise_key(self) -> Key[Array, ""]:

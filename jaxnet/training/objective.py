@@ -29,6 +29,12 @@ class Objective(NamedTuple):
     loss: Loss
     metrics: dict[str, Metric]
 
+    def at(self, fraction: Float[Array, ""] | None) -> "Objective":
+        """The objective at a fraction of the training, if the network depends on it."""
+        if self.network.at is None or fraction is None:
+            return self
+        return self._replace(network=self.network.at(fraction))
+
     def functions(self) -> dict[str, Metric]:
         """The loss, as "cost", and the metrics."""
         return {"cost": self.loss, **self.metrics}

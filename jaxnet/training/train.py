@@ -18,7 +18,7 @@ from jaxnet.core import checks, tracing, trees
 from jaxnet.nn.losses import Loss, plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
-from jaxnet.training.batches import Batches, check_steps
+from jaxnet.training.batches import Batches, check_steps, make_span
 from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import (
@@ -127,7 +127,8 @@ def train(
     data = scale_weights(data)
     if validation is not None:
         validation = scale_weights(validation)
-    epoch = make_epoch(objective, optimizer, Batches(data, key, batch_size), validation)
+    batches = Batches(data, key, batch_size, span=make_span(network, state.step, epochs))
+    epoch = make_epoch(objective, optimizer, batches, validation)
     return jax.lax.scan(lambda state, _: epoch(state), state, length=epochs)
 
 
@@ -147,18 +148,21 @@ def make_epoch(
         validation: held-out data, or None.
         stopping: which parameters are the best.
     """
-    step = make_inner_step(objective.cost, optimizer)
     noise_key = batches.noise_key
+
+    def step(state: TrainState, batch: Data) -> Any:
+        now = objective.at(batches.fraction(state.step))
+        return make_inner_step(now.cost, optimizer)(state, batch, noise_key)
 
     def take_step(state: TrainState, rows_and_real: Any) -> Any:
         batch = batches.take(*rows_and_real)
-        state, metrics = step(state, batch, noise_key)
+        state, metrics = step(state, batch)
         return state, (metrics, total_weight(batch))
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         number = count_epochs(state, batches)
         if batches.batch_size is None:
-            state, metrics = step(state, batches.data, noise_key)
+            state, metrics = step(state, batches.data)
         else:
             steps = None if batches.length is None else batches.steps
             state, (means, weights) = _scan(take_step, state, batches.rows(number), steps)
@@ -208,19 +212,19 @@ def check_run(
     state: TrainState | None,
     given: tuple[Any, Any],
 ) -> None:
-    """Traces a step on all data and the losses of the validation data.
+    """Traces the first step, on all data, and the losses of the validation data.
 
     Args:
         objective, optimizer, data, validation, key, state: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
-    network = objective.network
+    network, now = objective.network, objective.at(jax.numpy.float32(0))
     parameters = tracing.shapes(network.init, key) if state is None else state.parameters
     optimizer_state = tracing.shapes(optimizer.init, parameters)
     if state is None:
         count: Any = jax.ShapeDtypeStruct((), jax.numpy.int32)
         state = TrainState(parameters, optimizer_state, count)
-    outputs = _check_step(objective, optimizer, data, key, state, optimizer_state, given[0])
+    outputs = _check_step(now, optimizer, data, key, state, optimizer_state, given[0])
     if validation is None:
         return
     if _row_types(validation.inputs) != _row_types(data.inputs):

@@ -492,3 +492,23 @@ def test_train_takes_all_of_optax_s_optimizers():
         call = functools.partial(jaxnet.train, *arguments, **options)
         _, history = jax.eval_shape(call)
         assert history["cost"].shape == (2,), name
+
+
+def test_groups_of_parameters_have_rules_of_their_own():
+    """As the README has it: in each group, the steps are those of its rule."""
+
+    def group(path, leaf):
+        return path[-1].name
+
+    def fit(optimizer):
+        options = {"key": jax.random.key(0), "epochs": 1, "batch_size": None}
+        return jaxnet.fit(NETWORK, LOSS, optimizer, DATA, **options).parameters
+
+    rules = {"weights": jaxnet.adamw(0.1, weight_decay=0.5), "biases": jaxnet.adam(0.01)}
+    both = optax.multi_transform(rules, lambda tree: jax.tree.map_with_path(group, tree))
+    received = fit(both)
+    for name, rule in rules.items():
+        expected = fit(rule)  # the first step does not depend on the other group
+        for layer in (0, 2):
+            mine, its = (getattr(tree[layer], name) for tree in (received, expected))
+            np.testing.assert_array_equal(mine, its)
