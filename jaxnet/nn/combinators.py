@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks
@@ -76,7 +76,7 @@ def serial(*layers: Network | Activation, compute_dtype: DTypeLike | None = None
 
 def _bind_at(
     rebuild: Callable[..., Network], layers: tuple[Network, ...]
-) -> Callable[[Array], Network] | None:
+) -> Callable[[Any], Network] | None:
     """The `at` of a network made of layers."""
     if all(layer.at is None for layer in layers):
         return None
@@ -84,7 +84,7 @@ def _bind_at(
 
 
 def _rebuild_at(
-    rebuild: Callable[..., Network], layers: tuple[Network, ...], fraction: Array
+    rebuild: Callable[..., Network], layers: tuple[Network, ...], fraction: ArrayLike
 ) -> Network:
     return rebuild(*(layer if layer.at is None else layer.at(fraction) for layer in layers))
 

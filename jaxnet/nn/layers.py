@@ -111,7 +111,7 @@ def _apply_dense(
 
 
 @checks.door
-def dropout(rate: ArrayLike | Callable[[Array], Any]) -> Network:
+def dropout(rate: ArrayLike | Callable[[Any], Any]) -> Network:
     """Dropout: each feature is 0 with probability `rate`, else divided by `1 - rate`.
 
     The expected value is unchanged. Without a key, as in evaluation, dropout is the identity. It
@@ -143,7 +143,7 @@ def dropout(rate: ArrayLike | Callable[[Array], Any]) -> Network:
     return Network(no_parameters, checks.bind(name, _apply_dropout, rate), name=name)
 
 
-def _schedule_dropout(schedule: Callable[[Array], Any], fraction: Array) -> Network:
+def _schedule_dropout(schedule: Callable[[Any], Any], fraction: ArrayLike) -> Network:
     return dropout(schedule(fraction))
 
 

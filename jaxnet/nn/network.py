@@ -73,7 +73,7 @@ class Network(NamedTuple):
     out_features: int | None = None
     weighted_sums: Callable[[Any, Array], Array] | None = None
     rebuild: Callable[..., "Network"] | None = None
-    at: Callable[[Array], "Network"] | None = None
+    at: Callable[[Any], "Network"] | None = None
 
 
 def check_network(network: Any) -> None:
