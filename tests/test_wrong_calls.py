@@ -29,6 +29,7 @@ from jaxnet.testing import problems
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 KEY, RAW_KEY = jax.random.key(0), jnp.zeros(2, jnp.uint32)
 KEYS = jax.random.split(jax.random.key(1), 3)
+NO_KEYS, TABLE_OF_KEYS = KEYS[:0], jnp.stack([KEYS, KEYS])
 NEGATIVE, NOT_FINITE = jnp.array(-1.0), jnp.array([1.0, INF])
 INTEGERS, COMPLEX = jnp.arange(2, dtype=jnp.int32), jnp.ones(2, jnp.complex64)
 RAGGED = [[1.0], [1.0, 2.0]]
@@ -1097,8 +1098,10 @@ TypeError: fit: expected a function for loss. Received: GradientTransformation G
 TypeError: fit: expected one key made by jax.random.key(seed). Received: int 0
 >>> fit(key=RAW_KEY)
 TypeError: fit: expected one key made by jax.random.key(seed). Received: uint32[2]
->>> fit(key=KEYS)
-TypeError: fit: expected one key made by jax.random.key(seed). Received: key<...
+>>> fit(key=TABLE_OF_KEYS)
+ValueError: fit: expected one key, or keys [members]. Received: [2, 3]
+>>> fit(key=NO_KEYS)
+ValueError: fit: expected one key, or keys [members]. Received: [0]
 >>> jax.vmap(lambda key: fit(key=key).history)(KEYS)
 TypeError: fit: expected key and state with concrete values. Received: traced arrays; use train
 >>> fit(epochs=0)
