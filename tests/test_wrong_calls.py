@@ -602,8 +602,6 @@ ValueError: dropout: expected a finite rate of at least 0 and below 1. Received:
 TypeError: dropout: expected a number for rate. Received: str 'half'
 >>> dropout(True)
 TypeError: dropout: expected a number for rate. Received: bool True
->>> dropout(relu)
-TypeError: dropout: expected a number for rate. Received: function <function relu...
 >>> dropout(0.5).apply((), ARRAY, key=0)
 TypeError: dropout(0.5): expected one key made by jax.random.key(seed). Received: int 0
 >>> dropout(0.5).apply((), INTEGERS, key=KEY)

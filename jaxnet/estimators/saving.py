@@ -24,18 +24,17 @@ def describe(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
                 f"expected {name}=None, as a file cannot hold a {name} of your own; pickle can. "
                 f"Received: {checks.describe(getattr(estimator, name))}"
             )
-    kind, *_ = estimator._describe_outputs()
-    about: dict[str, Any] = {
+    about, tensors = _describe_outputs(estimator)
+    about |= {
         "format": FORMAT,
         "estimator": type(estimator).__name__,
         "names": list(estimator._columns.names) if estimator._columns.of_frame else None,
         "columns": len(estimator._columns.names),
-        "kind": kind,
         "layers": len(estimator._layers),
         "numbers": [],
         "categories": [],
     }
-    tensors: dict[str, Any] = {"layers": estimator._layers}
+    tensors["layers"] = estimator._layers
     parts = estimator.preprocessor_.named_transformers_
     if "numbers" in parts:
         about["numbers"] = estimator._columns.of(columns.NUMBER)
@@ -47,29 +46,32 @@ def describe(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         tensors["bin_means"] = encoder.bin_means_
         tensors["means"], tensors["scales"] = encoder.means_, encoder.scales_
     if "categories" in parts:
-        about["categories"] = [
-            _describe_levels(*each)
-            for each in zip(
-                estimator._columns.of(columns.CATEGORY),
-                parts["categories"].categories_,
-                parts["categories"].infrequent_categories_,
-                strict=True,
-            )
-        ]
+        names, encoder = estimator._columns.of(columns.CATEGORY), parts["categories"]
+        each = zip(names, encoder.categories_, encoder.infrequent_categories_, strict=True)
+        about["categories"] = [_describe_levels(*column) for column in each]
+    _check_names(about)
+    return about, tensors
+
+
+def _describe_outputs(estimator: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Describes how predictions are made of the outputs of the network."""
+    kind, *_ = estimator._describe_outputs()
+    if kind == "numbers":
+        means, scales = estimator._target_means, estimator._target_scales
+        tensors = {"target_means": np.asarray(means), "target_scales": np.asarray(scales)}
+        return {"kind": kind, "is_column": estimator._is_column}, tensors
+    classes = estimator.classes_
+    about = {"classes": classes.tolist(), "dtype": classes.dtype.str}
+    return {"kind": kind, "temperature": estimator.temperature_, **about}, {}
+
+
+def _check_names(about: dict[str, Any]) -> None:
+    """Checks that the names of a table's columns are strings, which JSON keeps."""
     for name in (*about["numbers"], *(each["name"] for each in about["categories"])):
         if about["names"] and not isinstance(name, str):
             raise checks.InvalidType(
                 f"expected names of columns that are strings. Received: {name!r}"
             )
-    if kind == "numbers":
-        about["is_column"] = estimator._is_column
-        tensors["target_means"] = np.asarray(estimator._target_means)
-        tensors["target_scales"] = np.asarray(estimator._target_scales)
-    else:
-        classes = estimator.classes_
-        about["classes"], about["dtype"] = classes.tolist(), classes.dtype.str
-        about["temperature"] = estimator.temperature_
-    return about, tensors
 
 
 def _describe_levels(name: Any, known: np.ndarray, infrequent: np.ndarray | None) -> dict[str, Any]:

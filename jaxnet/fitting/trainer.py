@@ -173,7 +173,7 @@ class Trainer(NamedTuple):
 
         def apply(parameters: PyTree, arrays: RunData) -> Array:
             batches = arrays.batches(batch_size)
-            network = objective.at(batches.fraction(jax.numpy.int32(0))).network
+            network = objective.at(batches.fraction(np.int32(0))).network
             return network.apply(parameters, batches.first().inputs, key=batches.noise_key)
 
         def evaluate(function: Metric, outputs: Array, arrays: RunData) -> Array:

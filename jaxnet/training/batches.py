@@ -86,7 +86,7 @@ class Batches(NamedTuple):
         """The number of batches in an epoch."""
         return count_steps(self.examples, self.batch_size)
 
-    def fraction(self, step: Int[Array, ""]) -> Float[Array, ""] | None:
+    def fraction(self, step: ArrayLike) -> Float[Array, ""] | None:
         """The fraction of the training that is done before a step; None if nothing needs it."""
         if self.span is None:
             return None

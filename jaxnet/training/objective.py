@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Key, PyTree
 
 from jaxnet.core import arrays, checks, dtypes, tracing
@@ -29,7 +30,7 @@ class Objective(NamedTuple):
     loss: Loss
     metrics: dict[str, Metric]
 
-    def at(self, fraction: Float[Array, ""] | None) -> "Objective":
+    def at(self, fraction: ArrayLike | None) -> "Objective":
         """The objective at a fraction of the training, if the network depends on it."""
         if self.network.at is None or fraction is None:
             return self
