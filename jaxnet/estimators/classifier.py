@@ -169,6 +169,15 @@ class DenseClassifier(ClassifierMixin, DenseEstimator):
         logits = self._compute(X)
         return compute_probabilities(logits, self.temperature_, self._describe_outputs()[0])
 
+    def _check_arguments(self) -> None:
+        super()._check_arguments()
+        named = self.class_weight
+        if not (named is None or named == "balanced" or isinstance(named, (dict, list))):
+            raise checks.InvalidValue(
+                "expected class_weight as None, 'balanced' or a dict from classes to numbers. "
+                f"Received: {checks.describe(named)}"
+            )
+
     def _read_targets(self, y: Any, classes: Any, *, reset: bool) -> np.ndarray:
         assert_all_finite(y, input_name="y", estimator_name=type(self).__name__)
         _check_labels(np.asarray(y))
@@ -212,9 +221,16 @@ class DenseClassifier(ClassifierMixin, DenseEstimator):
         if self.class_weight is None:
             return examples.weights
         named = self.class_weight
-        y = examples.y if self._is_multilabel else self.classes_[examples.y]
-        if isinstance(named, dict):  # a training part may lack a class
-            named = {name: weight for name, weight in named.items() if name in y}
+        if self._is_multilabel:
+            return examples.weights * compute_sample_weight(named, examples.y)
+        y = self.classes_[examples.y]
+        if isinstance(named, dict):
+            unknown = [name for name in named if name not in self.classes_]
+            if unknown:
+                raise checks.InvalidValue(
+                    f"expected class_weight of the classes of y. Received: {unknown[0]!r}"
+                )
+            named = {name: named[name] for name in named if name in y}  # y may lack a class
         return examples.weights * compute_sample_weight(named, y)
 
     def _scale_targets(self, train: Examples, *, reset: bool) -> Any:

@@ -54,6 +54,13 @@ class DenseRegressor(RegressorMixin, DenseEstimator):
         return numbers[:, 0] if self._is_column else numbers
 
     def _read_targets(self, y: Any, classes: Any, *, reset: bool) -> np.ndarray:
+        given = np.asarray(y)
+        if given.dtype == object or given.dtype.kind in "US":
+            text = next((value for value in given.flat if isinstance(value, str)), None)
+            if text is not None:
+                raise checks.InvalidType(
+                    f"expected y of numbers; DenseClassifier takes classes. Received: {str(text)!r}"
+                )
         y = check_array(y, ensure_2d=False, dtype=np.float64, input_name="y", estimator=self)
         is_column, y = y.ndim == 1, y.reshape(len(y), -1)
         if reset:

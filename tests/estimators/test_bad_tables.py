@@ -173,6 +173,20 @@ def test_a_wrong_argument_is_refused_by_fit(name):
     refused(lambda: model.fit(FRAME, WEIGHT), f"DenseRegressor.fit: {message}")
 
 
+@pytest.mark.parametrize("named", ["balance", {"plum": 2.0}])
+def test_weights_of_unknown_classes_are_refused(named):
+    message = {
+        "balance": "as None, 'balanced' or a dict from classes to numbers. Received: str 'balance'"
+    }.get(str(named), "of the classes of y. Received: 'plum'")
+    model = DenseClassifier(**SMALL, class_weight=named)
+    refused(lambda: model.fit(FRAME, KIND), f"DenseClassifier.fit: expected class_weight {message}")
+
+
+def test_classes_for_a_regressor_are_refused():
+    message = "expected y of numbers; DenseClassifier takes classes. Received: 'apple'"
+    refused(lambda: DenseRegressor(**SMALL).fit(FRAME, KIND), f"DenseRegressor.fit: {message}")
+
+
 def test_a_column_without_values_is_reported_and_not_used():
     message = "expected values in column 'size', which is not used. Received: missing values only"
     with pytest.warns(UserWarning, match=message):
