@@ -52,7 +52,7 @@ class DenseEstimator(TableEstimator):
         members: Any = 8,
         dropout: Any = 0.1,
         epochs: Any = 200,
-        batch_size: Any = 256,
+        batch_size: Any = 128,
         patience: Any = 10,
         validation_fraction: Any = 0.2,
         warm_start: Any = False,

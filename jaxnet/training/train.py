@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import numpy as np
 import optax
 from jax.extend.core import jaxpr_as_fun
 from jaxtyping import Array, Float, Key, PyTree
@@ -219,7 +218,7 @@ def check_run(
         objective, optimizer, data, validation, key, state: the parts of a run.
         given: data and validation as the caller passed them, for error messages.
     """
-    network, now = objective.network, objective.at(np.float32(0))
+    network, now = objective.network, objective.at(0.0)
     parameters = tracing.shapes(network.init, key) if state is None else state.parameters
     optimizer_state = tracing.shapes(optimizer.init, parameters)
     if state is None:
