@@ -24,7 +24,6 @@ def compile_once(
     arguments: tuple[Any, ...],
     *,
     identity: Hashable = None,
-    is_brief: bool = False,
 ) -> Callable[..., Any]:
     """Compiles `function(*static, *arguments)` for these types of arguments, or reuses the program.
 
@@ -37,7 +36,6 @@ def compile_once(
         arguments: trees of arrays.
         identity: the result of `identify` for a function that calls those in `static` as `function`
             does; by default that of `function`.
-        is_brief: whether the program takes less time to run than to compile.
 
     Returns:
         A function of `arguments`.
@@ -45,44 +43,22 @@ def compile_once(
     bound = functools.partial(function, *static)
     leaves, structure = jax.tree.flatten(arguments)
     kinds = tuple((jnp.shape(a), jnp.result_type(a), _is_weakly_typed(a)) for a in leaves)
-    call = function, structure, kinds, is_brief, settings()
-    jit = _jit_quickly if is_brief else jax.jit
+    call = function, structure, kinds, settings()
     if identity is None:
         identity = identify(function, static, arguments)
     if identity is None:
-        return jit(bound)
+        return jax.jit(bound)
     if not isinstance(identity, Fingerprint):
-        return reuse((call, identity), lambda: jit(bound))
+        return reuse((call, identity), lambda: jax.jit(bound))
 
     def compile_program() -> Callable[..., Any]:
         # Not the function itself: JAX may trace it again later, when it reads something else.
         program = trace(bound, *arguments)
-        flat = jit(jaxpr_as_fun(program.jaxpr))
+        flat = jax.jit(jaxpr_as_fun(program.jaxpr))
         results = jax.tree.structure(program.out_info)
         return lambda *args: jax.tree.unflatten(results, flat(*jax.tree.leaves(args)))
 
     return reuse((call, identity, settled_parts(static)), compile_program)
-
-
-def _jit_quickly(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Compiles a function with the older of the CPU's two code generators.
-
-    It compiles in half the time, and its programs compute the same bits in up to 1.5 times the
-    time. A part of another program has no options of its own, and another XLA may not know this
-    one.
-    """
-    quick = jax.jit(function, compiler_options={"xla_cpu_use_fusion_emitters": False})
-    usual = jax.jit(function)
-
-    def call(*arguments: Any) -> Any:
-        try:
-            return quick(*arguments)
-        except (ValueError, jax.errors.JaxRuntimeError) as error:
-            if "compiler_options` can only be" in str(error) or "compile option" in str(error):
-                return usual(*arguments)
-            raise
-
-    return call
 
 
 def identify(

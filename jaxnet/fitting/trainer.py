@@ -29,8 +29,6 @@ from jaxnet.training.state import (
 )
 from jaxnet.training.train import check_run
 
-_BRIEF = 10**4  # updates of single parameters in an epoch, which take a tenth of a millisecond
-
 Rows = Float[np.ndarray, "_ metrics *members"]
 History = dict[str, np.ndarray]
 
@@ -97,16 +95,9 @@ class Trainer(NamedTuple):
 
     def _compile(self, run: RunState) -> Advance:
         others = self.state, self.padded
-        sizes = sum(leaf.size for leaf in jax.tree.leaves(run.state.parameters))
-        steps = count_steps(len(self.arrays.data.inputs), self.plan.batch_size)
         compiled = compilation.compile_once(
-            program.advance,
-            (self.plan,),
-            (run, 0, *others),
-            identity=self.functions,
-            is_brief=sizes * steps < _BRIEF,
+            program.advance, (self.plan,), (run, 0, *others), identity=self.functions
         )
-
         columns = [self.plan.names().index(name) for name in self.plan.costs()]
 
         def advance(run: RunState, epochs: int) -> Advanced:

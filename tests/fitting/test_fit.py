@@ -59,6 +59,21 @@ def test_bits_are_those_of_train(batch_size):
     assert run.stopped == "finished"
 
 
+@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
+@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid"])
+def test_bits_are_those_of_train_whatever_the_network_is_made_of(activation, loss):
+    """Normalization, dropout and a single output: programs in which compiler options show."""
+    outputs, loss = 4 if "softmax" in loss else 1, getattr(jaxnet, loss)
+    layers = jaxnet.layer_norm(17), jaxnet.dropout(0.1), jaxnet.dense(17, outputs)
+    network = jaxnet.serial(jaxnet.dense(3, 17, getattr(jaxnet, activation)), *layers)
+    targets = LABELS[:48] if outputs > 1 else INPUTS[:48, :1]
+    data = tuple(map(jnp.asarray, (INPUTS[:48], targets, np.ones(48, np.float32))))
+    options = {"epochs": 5, "batch_size": 16, "validation": data}
+    run = jaxnet.fit(network, loss, ADAM, data, key=key(), **options)
+    train = jax.jit(lambda key: jaxnet.train(network, loss, ADAM, data, key=key, **options))
+    chex.assert_trees_all_equal(run.state, train(key())[0])
+
+
 @pytest.mark.parametrize("rows", [41, 50, 64])
 @pytest.mark.parametrize("batch_size", [16, 25, None])
 @pytest.mark.parametrize("weighted", [False, True])
