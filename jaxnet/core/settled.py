@@ -52,7 +52,7 @@ def settled_key(value: Any) -> Hashable | None:
     code reads, which a decorator such as `functools.wraps` does not change.
     """
     try:
-        return _key(value, ())
+        return _key(value, (), {})
     except _Unsettled:
         return None
 
@@ -63,24 +63,36 @@ def settled_parts(value: Any) -> Hashable:
     return tuple(map(settled_parts, value)) if key is None and isinstance(value, tuple) else key
 
 
-def _key(value: Any, within: tuple[int, ...]) -> Hashable:
-    """Returns the key; `within` has the ids of the values that contain this one."""
+def _key(value: Any, within: tuple[int, ...], known: dict[int, Hashable]) -> Hashable:
+    """Returns the key.
+
+    Args:
+        value: any value.
+        within: the ids of the values that contain it.
+        known: the keys of the partial functions and named tuples met before, by their ids. A layer
+            of a network is met several times. The values that hold them keep them alive.
+    """
 
     def each(*parts: Any) -> Hashable:
-        return tuple(_key(part, (*within, id(value))) for part in parts)
+        return tuple(_key(part, (*within, id(value)), known) for part in parts)
 
     if id(value) in within:
         raise _Unsettled
+    if id(value) in known:
+        return known[id(value)]
     if value is None or type(value) in PLAIN:
         return type(value), repr(value)
     if isinstance(value, np.dtype):
         return value
     if type(value) is dict:
         return dict, each(*value, *value.values())
-    if type(value) in (tuple, list) or _is_packaged_tuple(value):
+    if type(value) in (tuple, list):
         return type(value), each(*value)
+    if _is_packaged_tuple(value):
+        return known.setdefault(id(value), (type(value), each(*value)))
     if type(value) is functools.partial:
-        return functools.partial, each(value.func, value.args, value.keywords)
+        key = functools.partial, each(value.func, value.args, value.keywords)
+        return known.setdefault(id(value), key)
     if type(value) is types.FunctionType and reads_package(value):
         held = each(closure(value), value.__defaults__, value.__kwdefaults__)
         return value.__code__, value.__globals__["__name__"], held

@@ -409,7 +409,9 @@ def _start_or_resume(
     history = [np.empty((0, len(trainer.plan.names()), *trainer.shape), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:
-        directory.begin(_checkpoint(trainer, run, history, ""))
+        if isinstance(directory, RunDirectory):
+            run = advance(run, 0).run
+            directory.begin(_checkpoint(trainer, run, history, ""))
         return run, advance, history, ""
     if saved.epoch > epochs:
         raise checks.InvalidValue(
@@ -436,7 +438,7 @@ def _checkpoint_types(trainer: Trainer, run: RunState, epoch: int) -> tuple[Trai
 def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
     """The saved run, with the types and the placement of the start."""
     state = jax.tree.map(_restore_weak_type, saved.state, start.state)
-    run = RunState(state, start.has_begun, jax.numpy.asarray(trainer.have_ended(state)))
+    run = RunState(state, np.array(True), trainer.have_ended(state))  # type: ignore[arg-type]
     return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
 
 

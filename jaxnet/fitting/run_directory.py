@@ -128,9 +128,6 @@ class NoDirectory:
     def check_writable(self) -> None:
         """Nothing is written."""
 
-    def begin(self, saved: Saved) -> None:
-        """Nothing is written."""
-
     def save(self, saved: Saved, *, wait: bool = False) -> None:
         """Nothing is written."""
 

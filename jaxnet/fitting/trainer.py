@@ -75,7 +75,7 @@ class Trainer(NamedTuple):
     functions: Hashable = None
 
     def start(self) -> tuple[RunState, Advance]:
-        """The run before its first epoch, and the compiled program that advances it.
+        """The run before its first epoch, which may have to be begun, and what advances it.
 
         `advance(run, epochs)` runs several epochs, at least one if `epochs` is, or until patience
         is exhausted.
@@ -90,8 +90,7 @@ class Trainer(NamedTuple):
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
         run = _place(zeros, self.padded.data.inputs)
-        advance = self._compile(run)
-        return advance(run, 0).run, advance
+        return run, self._compile(run)
 
     def _compile(self, run: RunState) -> Advance:
         others = self.state, self.padded
