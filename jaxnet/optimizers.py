@@ -3,10 +3,12 @@
 Each is an `optax.GradientTransformation`, a pair of pure functions
 
     init(parameters) -> state
-    update(gradients, state, parameters) -> (updates, state)
+    update(gradients, state, params) -> (updates, state)
 
 The updates are added to the parameters (`optax.apply_updates`). jaxnet's optimizers and optax's are
-interchangeable, and each equals the one of optax with the same arguments bit for bit.
+interchangeable, and each equals the one of optax with the same arguments bit for bit. The fields of
+the states have optax's names, so that `optax.tree.get(state, "count")` finds them, and `update`
+ignores extra arguments that it does not need, such as `value`.
 
 The learning rate is a number, a traced array or a schedule, a function from the number of steps so
 far to the rate. The structure, shapes and dtypes of a state never change from step to step.
@@ -16,7 +18,7 @@ functions within functions, which pickle does not find by name.
 """
 
 from collections.abc import Callable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -36,7 +38,7 @@ Mask: TypeAlias = PyTree[bool] | Callable[[Parameters], PyTree[bool]] | None
 class GradientDescentState(NamedTuple):
     """The number of steps so far."""
 
-    step: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # of tuples; the name is optax's
 
 
 @checks.door
@@ -76,33 +78,35 @@ def _update_gradient_descent(
     learning_rate: LearningRate,
     gradients: Parameters,
     state: GradientDescentState,
-    parameters: Parameters | None = None,
+    params: Parameters | None = None,
+    **others: Any,
 ) -> tuple[Parameters, GradientDescentState]:
     checks.instance("state", state, GradientDescentState)
     trees.floats("gradients", gradients)
-    if parameters is not None:
-        trees.same_tree("gradients", gradients, "the parameters", parameters)
-    rate = _rate(learning_rate, state.step)
-    return _descend(rate, gradients), GradientDescentState(_next(state.step))
+    del others
+    if params is not None:
+        trees.same_tree("gradients", gradients, "the parameters", params)
+    rate = _rate(learning_rate, state.count)
+    return _descend(rate, gradients), GradientDescentState(_next(state.count))
 
 
 class SgdState(NamedTuple):
-    """The number of steps so far, and the velocity, a decaying sum of past gradients."""
+    """The number of steps so far, and the trace, a decaying sum of past gradients."""
 
-    step: Int[Array, ""]
-    velocity: Parameters
+    count: Int[Array, ""]  # type: ignore[assignment]  # of tuples; the name is optax's
+    trace: Parameters
 
 
 @checks.door
 def sgd(
-    learning_rate: LearningRate, *, momentum: Number = 0.0, nesterov: bool = False
+    learning_rate: LearningRate, momentum: Number = 0.0, *, nesterov: bool = False
 ) -> optax.GradientTransformation:
     """Stochastic gradient descent with momentum.
 
-        velocity = gradients + momentum * velocity
-        updates = -learning_rate * velocity
+        trace = gradients + momentum * trace
+        updates = -learning_rate * trace
 
-    With `nesterov`, `updates = -learning_rate * (gradients + momentum * velocity)`. Without
+    With `nesterov`, `updates = -learning_rate * (gradients + momentum * trace)`. Without
     momentum the rule is `gradient_descent`.
 
     Args:
@@ -111,7 +115,7 @@ def sgd(
         nesterov: whether to use Nesterov momentum.
 
     PyTorch's `SGD` with dampening 0 is the same rule. Keras multiplies the gradient by the rate
-    before adding it to the velocity, which differs under a schedule.
+    before adding it to the trace, which differs under a schedule.
 
     Reference: Polyak, Some methods of speeding up the convergence of iteration methods, 1964;
     Sutskever et al., On the importance of initialization and momentum in deep learning, 2013.
@@ -142,27 +146,28 @@ def _update_sgd(
     nesterov: bool,
     gradients: Parameters,
     state: SgdState,
-    parameters: Parameters | None = None,
+    params: Parameters | None = None,
+    **others: Any,
 ) -> tuple[Parameters, SgdState]:
-    del parameters
+    del params, others
     checks.instance("state", state, SgdState)
-    trees.same_tree("gradients", gradients, "the parameters", state.velocity)
-    rate = _rate(learning_rate, state.step)
+    trees.same_tree("gradients", gradients, "the parameters", state.trace)
+    rate = _rate(learning_rate, state.count)
 
-    def accumulate(g: Array, velocity: Array) -> Array:
-        return g + _cast(momentum, g) * velocity
+    def accumulate(g: Array, trace: Array) -> Array:
+        return g + _cast(momentum, g) * trace
 
-    velocity = jax.tree.map(accumulate, gradients, state.velocity)
-    direction = jax.tree.map(accumulate, gradients, velocity) if nesterov else velocity
-    return _descend(rate, direction), SgdState(_next(state.step), velocity)
+    trace = jax.tree.map(accumulate, gradients, state.trace)
+    direction = jax.tree.map(accumulate, gradients, trace) if nesterov else trace
+    return _descend(rate, direction), SgdState(_next(state.count), trace)
 
 
 class AdamState(NamedTuple):
-    """The number of steps so far, and decaying means of gradients (m) and their squares (v)."""
+    """The number of steps so far, and decaying means of gradients (mu) and their squares (nu)."""
 
-    step: Int[Array, ""]
-    m: Parameters
-    v: Parameters
+    count: Int[Array, ""]  # type: ignore[assignment]  # of tuples; the name is optax's
+    mu: Parameters
+    nu: Parameters
 
 
 @checks.door
@@ -176,8 +181,8 @@ def adam(
 ) -> optax.GradientTransformation:
     """Adam, adaptive moment estimation.
 
-        m = (1 - b1) * g + b1 * m                   decaying mean of the gradients g
-        v = (1 - b2) * g**2 + b2 * v                decaying mean of their squares
+        m = (1 - b1) * g + b1 * m                   decaying mean of the gradients g, `state.mu`
+        v = (1 - b2) * g**2 + b2 * v                decaying mean of their squares, `state.nu`
         m_hat = m / (1 - b1**t)                     bias correction, since both start at 0
         v_hat = v / (1 - b2**t)
         updates = -learning_rate * m_hat / (sqrt(v_hat + eps_root) + eps)
@@ -273,13 +278,15 @@ def _update_adam(
     mask: Mask,
     gradients: Parameters,
     state: AdamState,
-    parameters: Parameters | None = None,
+    params: Parameters | None = None,
+    **others: Any,
 ) -> tuple[Parameters, AdamState]:
+    del others
     checks.instance("state", state, AdamState)
-    trees.same_tree("gradients", gradients, "the parameters", state.m)
-    decays = None if weight_decay is None else _decays(mask, gradients, parameters)
-    rate = _rate(learning_rate, state.step)
-    t = _next(state.step)
+    trees.same_tree("gradients", gradients, "the parameters", state.mu)
+    decays = None if weight_decay is None else _decays(mask, gradients, params)
+    rate = _rate(learning_rate, state.count)
+    t = _next(state.count)
     m_correction = 1 - jax.lax.pow(jnp.asarray(b1), t)
     v_correction = 1 - jax.lax.pow(jnp.asarray(b2), t)
 
@@ -294,14 +301,14 @@ def _update_adam(
         v_hat = v / v_correction.astype(v.dtype)
         return m_hat / (jnp.sqrt(v_hat + _cast(eps_root, v)) + _cast(eps, v))
 
-    m = jax.tree.map(mean, gradients, state.m)
-    v = jax.tree.map(mean_square, gradients, state.v)
+    m = jax.tree.map(mean, gradients, state.mu)
+    v = jax.tree.map(mean_square, gradients, state.nu)
     directions = jax.tree.map(direction, m, v)
     if weight_decay is not None:
         directions = jax.tree.map(
             lambda d, p, decay: d + _cast(weight_decay, p) * p if decay else d,
             directions,
-            parameters,
+            params,
             decays,
         )
     return _descend(rate, directions), AdamState(t, m, v)

@@ -105,7 +105,7 @@ def test_traced_rate_keeps_bfloat16():
         return optimizer.update(parameters, optimizer.init(parameters), parameters)
 
     updates, state = jax.eval_shape(update, jnp.array(0.1))
-    assert updates.dtype == state.m.dtype == state.v.dtype == jnp.bfloat16
+    assert updates.dtype == state.mu.dtype == state.nu.dtype == jnp.bfloat16
 
 
 ALL = {
@@ -134,9 +134,9 @@ def test_state_stays_of_one_type(name, parameters):
 @pytest.mark.parametrize("name", ALL)
 def test_counter_stays_at_the_largest_integer(name):
     optimizer, largest = ALL[name], np.iinfo(np.int32).max
-    state = optimizer.init(jnp.ones(1))._replace(step=jnp.array(largest, jnp.int32))
+    state = optimizer.init(jnp.ones(1))._replace(count=jnp.array(largest, jnp.int32))
     updates, after = optimizer.update(jnp.ones(1), state, jnp.ones(1))
-    assert after.step == largest
+    assert after.count == largest
     assert jnp.isfinite(updates).all()
 
 
@@ -235,3 +235,31 @@ def test_work_inside_optax():
                     updates, state = optimizer.update(parameters, state, parameters)
                 results.append(updates)
             chex.assert_trees_all_equal(*results)
+
+
+@pytest.mark.parametrize("name", ["gradient_descent", "sgd", "adam", "adamw"])
+def test_states_and_calls_are_those_of_optax_s_users(name):
+    """The names of fields, the parameters by keyword, and arguments that others of a chain need."""
+    parameters = jnp.array([1.0, -2.0])
+    ours = {
+        "gradient_descent": jaxnet.gradient_descent(0.1),
+        "sgd": jaxnet.sgd(0.1, 0.9),
+        "adam": jaxnet.adam(0.1),
+        "adamw": jaxnet.adamw(0.1),
+    }[name]
+    state = ours.init(parameters)
+    expected, _ = ours.update(parameters, state, parameters)
+    updates, state = ours.update(parameters, state, params=parameters, value=jnp.array(3.0))
+    np.testing.assert_array_equal(updates, expected)
+    assert optax.tree.get(state, "count") == 1
+    fields = {"sgd": ["trace"], "adam": ["mu", "nu"], "adamw": ["mu", "nu"]}.get(name, [])
+    theirs = {
+        "sgd": optax.sgd(0.1, 0.9),
+        "adam": optax.adam(0.1),
+        "adamw": optax.adamw(0.1),
+    }.get(name)
+    for field in fields:
+        with jax.numpy_dtype_promotion("standard"):  # as optax needs it
+            _, reference = theirs.update(parameters, theirs.init(parameters), parameters)
+        mine, its = (optax.tree.get(each, field) for each in (state, reference))
+        np.testing.assert_array_equal(mine, its)

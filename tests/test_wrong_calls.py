@@ -514,7 +514,7 @@ TypeError: adam: expected arrays in gradients. Received: str 'w' at 'w'
 >>> gradient_descent(0.1).update(WHOLE, OF_DESCENT)
 TypeError: gradient_descent: expected floating-point gradients. Received: int32[2] at 'b'
 >>> ADAM.update(TREE, OF_SGD)
-TypeError: adam: expected state of type AdamState. Received: SgdState SgdState(step=...
+TypeError: adam: expected state of type AdamState. Received: SgdState SgdState(count=...
 >>> sgd(0.1).update(TREE, TREE)
 TypeError: sgd: expected state of type SgdState. Received: dict {'b': Array(...
 >>> gradient_descent(0.1).update(TREE, ())
@@ -1056,10 +1056,10 @@ ValueError: train: data: dense(3, 8, relu): expected parameters weights [3, 8] a
 Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
 >>> train(state=STATE, optimizer=sgd(0.1))
 ValueError: train: expected leaves of state.optimizer_state that match those of the optimizer, but
-'velocity/0/weights' is missing. Expected: SgdState(step=int32[],
-velocity=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
+'trace/0/weights' is missing. Expected: SgdState(count=int32[],
+trace=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
 DenseParameters(weights=float32[8, 4], biases=float32[4])))
-Received: AdamState(step=int32[]...
+Received: AdamState(count=int32[]...
 >>> train(state=TrainState(PARAMETERS, "adam", 0))
 TypeError: train: expected arrays in state. Received: str 'adam' at 'optimizer_state'
 """
@@ -1338,10 +1338,10 @@ ValueError: fit: data: dense(3, 8, relu): expected parameters weights [3, 8] and
 Received: DenseParameters(weights=float32[3, 5], biases=float32[5])
 >>> fit(state=STATE, optimizer=sgd(0.1))
 ValueError: fit: expected leaves of state.optimizer_state that match those of the optimizer, but
-'velocity/0/weights' is missing. Expected: SgdState(step=int32[],
-velocity=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
+'trace/0/weights' is missing. Expected: SgdState(count=int32[],
+trace=(DenseParameters(weights=float32[3, 8], biases=float32[8]),
 DenseParameters(weights=float32[8, 4], biases=float32[4])))
-Received: AdamState(step=int32[]...
+Received: AdamState(count=int32[]...
 >>> fit(state=STATE._replace(parameters="run.npz"))
 TypeError: fit: expected arrays in state. Received: str 'run.npz' at 'parameters'
 """

@@ -143,7 +143,7 @@ def sharing_zeros():
 
     def init(parameters):
         zeros = jax.tree.map(jnp.zeros_like, parameters)
-        return rule.init(parameters)._replace(m=zeros, v=zeros)
+        return rule.init(parameters)._replace(mu=zeros, nu=zeros)
 
     return init, rule.update
 
