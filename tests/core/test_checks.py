@@ -188,7 +188,8 @@ def test_other_values_are_not_integers(value):
 
 def test_a_bound_function_has_the_signature_of_the_arguments_that_are_left():
     update, apply = jaxnet.adam(0.1).update, jaxnet.dense(1, 1).apply
-    assert list(inspect.signature(update).parameters) == ["gradients", "state", "parameters"]
+    fields = ["gradients", "state", "params", "others"]
+    assert list(inspect.signature(update).parameters) == fields
     assert list(inspect.signature(apply).parameters) == ["parameters", "x", "key"]
     text = jax.jit(apply).lower(jaxnet.dense(1, 1).init(KEY), X).as_text()
     assert text.startswith("module @jit__apply_dense ")

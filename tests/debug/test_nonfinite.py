@@ -191,7 +191,7 @@ def test_the_state_of_the_optimizer():
     batch = column(1e22), column(0.0)
     origin = locate(LINE, line(1.0, 0.0), batch, optimizer=jaxnet.adam(0.1))
     # The gradient is 1e22, and Adam keeps a thousandth of its square.
-    assert found(origin) == ("optimizer state", "v/0/weights", (), "inf")
+    assert found(origin) == ("optimizer state", "nu/0/weights", (), "inf")
 
 
 def test_an_infinity_that_an_optimizer_starts_with_is_none_of_a_step():

@@ -47,7 +47,7 @@ def test_a_parameter_that_the_cost_does_not_show_is_found_in_its_epoch():
 
     def dull(updates, state, parameters):
         (first, *rest), state = SGD.update(updates, state, parameters)
-        lost = jnp.where(state.step == 10, -jnp.inf, first.biases)
+        lost = jnp.where(state.count == 10, -jnp.inf, first.biases)
         return (first._replace(biases=lost), *rest), state
 
     optimizer = optax.GradientTransformation(SGD.init, dull)
