@@ -34,14 +34,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from benchmarking import tables_report
-from benchmarking.tables import TABLES, Parts, divide, load
+from benchmarking.tables import TABLES, Parts, divide, encoder, load
 from sklearn.base import BaseEstimator
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_selector
 from sklearn.impute import SimpleImputer
 from sklearn.metrics import log_loss
 from sklearn.model_selection import KFold, StratifiedKFold
 from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import FunctionTransformer, OneHotEncoder, StandardScaler
+from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 PACKAGES = ["jaxnet-dense", "jax", "jaxlib", "pytabkit", "torch", "scikit-learn", "numpy", "pandas"]
 SPLITS = 5
@@ -56,18 +56,6 @@ ENVIRONMENT = {
 }
 SLOW = ["RealMLP", "RealMLP, log loss"]  # they compile nothing, so that a second call tells no more
 CROSS_VALIDATED = ["fruit", "penguins", "attrition", "concrete", "sacramento"]
-
-
-def encoder() -> ColumnTransformer:
-    """Scaled numbers and one-hot strings, for methods that take neither gaps nor strings."""
-    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
-    strings = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
-    return ColumnTransformer(
-        [
-            ("numbers", numbers, make_column_selector(dtype_include="number")),
-            ("strings", strings, make_column_selector(dtype_exclude="number")),
-        ]
-    )
 
 
 def categorical(frame: pd.DataFrame) -> pd.DataFrame:

@@ -23,11 +23,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from sklearn.compose import make_column_selector, make_column_transformer
-from sklearn.impute import SimpleImputer
 from sklearn.model_selection import StratifiedKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
 from tqdm import tqdm
 
 from benchmarking import tables
@@ -45,16 +41,7 @@ def make_folds(task: str) -> list[Fold]:
     splits = list(StratifiedKFold(5, shuffle=True, random_state=0).split(features, labels))
     folds = []
     for train, test in splits if task == "five folds" else splits[:1]:
-        encoder = make_column_transformer(
-            (
-                make_pipeline(SimpleImputer(strategy="median"), StandardScaler()),
-                make_column_selector(dtype_include="number"),
-            ),
-            (
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-                make_column_selector(dtype_exclude="number"),
-            ),
-        ).fit(features.iloc[train])
+        encoder = tables.encoder().fit(features.iloc[train])
         inputs, others = (
             encoder.transform(features.iloc[rows]).astype(np.float32) for rows in (train, test)
         )

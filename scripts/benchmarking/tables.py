@@ -6,7 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from sklearn.compose import ColumnTransformer, make_column_selector
+from sklearn.impute import SimpleImputer
 from sklearn.model_selection import train_test_split
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 EXAMPLES = pathlib.Path(__file__).parents[2] / "examples"
 Parts = tuple[pd.DataFrame, pd.DataFrame, pd.Series, pd.Series]  # features, then targets
@@ -62,3 +66,15 @@ def divide(features: pd.DataFrame, targets: pd.Series, kind: str, seed: int) -> 
     """Training features, test features, training targets and test targets."""
     stratify = targets if kind == "classification" else None
     return train_test_split(features, targets, test_size=0.2, random_state=seed, stratify=stratify)
+
+
+def encoder() -> ColumnTransformer:
+    """Scaled numbers and one-hot strings, for methods that take neither gaps nor strings."""
+    numbers = make_pipeline(SimpleImputer(strategy="median"), StandardScaler())
+    strings = OneHotEncoder(handle_unknown="ignore", sparse_output=False)
+    return ColumnTransformer(
+        [
+            ("numbers", numbers, make_column_selector(dtype_include="number")),
+            ("strings", strings, make_column_selector(dtype_exclude="number")),
+        ]
+    )
