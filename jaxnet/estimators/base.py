@@ -15,19 +15,17 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 from jaxnet.core import checks
 from jaxnet.estimators import models, portable, saving, training
 from jaxnet.estimators.reading import TableEstimator
-from jaxnet.estimators.training import Examples, Plan
+from jaxnet.estimators.training import Examples
 from jaxnet.io import serialization
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network, check_network
 from jaxnet.optimizers import adamw
 from jaxnet.training.data import Data, check_data
 from jaxnet.training.evaluation import predict
-from jaxnet.training.state import TrainState
-
-Method = Callable[..., Any]
+from jaxnet.training.state import TrainState, initial_state
 
 
-def door(method: Method) -> Method:
+def door(method: Callable[..., Any]) -> Callable[..., Any]:
     """Puts the names of the estimator and the method in front of the messages of checks."""
 
     @functools.wraps(method)
@@ -176,30 +174,38 @@ class DenseEstimator(TableEstimator):
             return check_data("the preprocessor's output", arrays)
 
         data, validation = convert(train), held_out and convert(held_out)
-        plan, seed = self._plan(data, epochs), int(random.randint(2**31 - 1))
-        state = None if reset else self._state or training.start_from(plan, self._parameters, seed)
-        result = training.run(plan, data, validation, seed, state)
+        kind, outputs, loss = self._describe_outputs()
+        loss = loss if self.loss is None else self.loss
+        network = self._make_network(data.inputs.shape[1], outputs)
+        optimizer = self.optimizer
+        if optimizer is None:
+            optimizer = adamw(models.RATE, weight_decay=models.DECAY)
+        seed = int(random.randint(2**31 - 1))
+        state = None if reset else self._state
+        if not reset and state is None:
+            parameters = jax.tree.map(jax.numpy.asarray, self._parameters)
+            state = initial_state(network, optimizer, key=jax.random.key(seed))
+            state = state._replace(parameters=parameters)
+        result = training.run(
+            network,
+            loss,
+            kind,
+            optimizer,
+            data,
+            validation,
+            self.patience,
+            key=jax.random.key(seed),
+            epochs=epochs,
+            batch_size=self.batch_size,
+            progress=self.verbose,
+            state=state,
+        )
         self._state = result.state if keep_state else None
         self._parameters = jax.tree.map(np.asarray, result.parameters)
         self._layers = models.to_layers(self._parameters) if self.network is None else None
-        self.history_ = {name: np.asarray(values) for name, values in result.history.items()}
+        self.history_ = result.history
         self._calibrate(validation)
         return self
-
-    def _plan(self, data: Data, epochs: int) -> Plan:
-        kind, outputs, loss = self._describe_outputs()
-        return Plan(
-            network=self._make_network(data.inputs.shape[1], outputs),
-            loss=loss if self.loss is None else self.loss,
-            optimizer=adamw(models.RATE, weight_decay=models.DECAY)
-            if self.optimizer is None
-            else self.optimizer,
-            kind=kind,
-            epochs=epochs,
-            batch_size=self.batch_size and min(self.batch_size, len(data.inputs)),
-            patience=self.patience,
-            progress=bool(self.verbose),
-        )
 
     def _make_network(self, in_features: int, out_features: int) -> Network:
         if isinstance(self.network, Network):

@@ -13,7 +13,7 @@ from jaxnet.nn.combinators import serial
 from jaxnet.nn.ensembles import BatchEnsembleParameters, batch_ensemble, member_mean
 from jaxnet.nn.layers import dense
 from jaxnet.nn.losses import Loss
-from jaxnet.nn.network import Network
+from jaxnet.nn.network import Network, no_parameters
 
 RATE = 0.005  # the learning rate of AdamW
 DECAY = 0.02  # the weight decay of AdamW
@@ -38,12 +38,7 @@ def make_network(
 
 def _member_dropout(rate: float) -> Network:
     """Dropout with the same mask for all members, since drawing numbers takes long on a CPU."""
-    return Network(_no_parameters, functools.partial(_drop, rate), name=f"member_dropout({rate})")
-
-
-def _no_parameters(key: Key[Array, ""]) -> PyTree:
-    del key
-    return ()
+    return Network(no_parameters, functools.partial(_drop, rate), name=f"member_dropout({rate})")
 
 
 def _drop(

@@ -2,10 +2,8 @@
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 import optax
-from jaxtyping import PyTree
 from scipy.optimize import minimize_scalar
 
 from jaxnet.estimators.models import loss_of_mean, mean_of_losses
@@ -14,7 +12,7 @@ from jaxnet.fitting.fit import FitResult, fit
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data
-from jaxnet.training.state import EarlyStopping, TrainState, initial_state
+from jaxnet.training.state import EarlyStopping
 
 _WIDTH = 32  # encoded columns are padded to a multiple of this
 _DEVIATION = 0.1  # of the logarithm of the temperature, before the held-out rows are seen
@@ -64,48 +62,32 @@ def pad_columns(encoded: np.ndarray) -> np.ndarray:
     return np.pad(encoded, ((0, 0), (0, -width % multiple)))
 
 
-class Plan(NamedTuple):
-    """How to train: the objects and numbers that `fit` receives.
-
-    Attributes:
-        network, loss, optimizer: of jaxnet or optax.
-        kind: what the outputs are: "classes", "labels" or "numbers"; see `portable.combine`.
-        epochs, batch_size, patience, progress: as in `jaxnet.fit`.
-    """
-
-    network: Network
-    loss: Loss
-    optimizer: optax.GradientTransformation
-    kind: str
-    epochs: int
-    batch_size: int | None
-    patience: int | None
-    progress: bool
-
-
-def start_from(plan: Plan, parameters: PyTree, seed: int) -> TrainState:
-    """Makes a state with these parameters and a new state of the optimizer."""
-    state = initial_state(plan.network, plan.optimizer, key=jax.random.key(seed))
-    return state._replace(parameters=jax.tree.map(jax.numpy.asarray, parameters))
-
-
 def run(
-    plan: Plan, train: Data, held_out: Data | None, seed: int, state: TrainState | None
+    network: Network,
+    loss: Loss,
+    kind: str,
+    optimizer: optax.GradientTransformation,
+    train: Data,
+    held_out: Data | None,
+    patience: int | None,
+    **options: Any,
 ) -> FitResult:
-    """Trains the network, and keeps the parameters whose averaged prediction is the best."""
+    """Trains a network, and keeps the parameters whose averaged prediction is the best.
+
+    Args:
+        network, loss, optimizer, train, held_out, patience: as of `jaxnet.fit`.
+        kind: what the outputs are: "classes", "labels" or "numbers"; see `portable.combine`.
+        options: the other arguments of `fit`.
+    """
     return fit(
-        plan.network,
-        mean_of_losses(plan.loss),
-        plan.optimizer,
+        network,
+        mean_of_losses(loss),
+        optimizer,
         train,
-        key=jax.random.key(seed),
-        epochs=plan.epochs,
-        batch_size=plan.batch_size,
         validation=held_out,
-        metrics={"loss_of_mean": loss_of_mean(plan.loss, plan.kind)},
-        patience=EarlyStopping(plan.patience, "loss_of_mean") if held_out else None,
-        progress=plan.progress,
-        state=state,
+        metrics={"loss_of_mean": loss_of_mean(loss, kind)},
+        patience=EarlyStopping(patience, "loss_of_mean") if held_out else None,
+        **options,
     )
 
 
