@@ -288,9 +288,9 @@ def key(value: Any) -> None:
 
 def keys(value: Any) -> int | None:
     """Checks for a key, or an array of keys, and returns the number of the latter."""
-    if isinstance(value, jax.Array) and is_key(value) and value.ndim == 1 and len(value) > 0:
-        return len(value)
-    if isinstance(value, jax.Array) and is_key(value) and value.ndim > 0:
+    if not isinstance(value, jax.Array) or not is_key(value) or value.ndim == 0:
+        key(value)
+        return None
+    if value.ndim > 1 or len(value) == 0:
         raise InvalidValue(f"expected one key, or keys [members]. Received: {list(value.shape)}")
-    key(value)
-    return None
+    return len(value)

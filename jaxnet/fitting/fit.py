@@ -19,7 +19,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Key, PyTree
 
-from jaxnet.core import checks, dtypes, trees
+from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.core.console import note_interrupts, progress_bar, warn
 from jaxnet.debug.replay import NonFiniteStep
 from jaxnet.fitting.program import Plan, RunState
@@ -236,7 +236,7 @@ def fit(
 
 
 def _check_state(state: TrainState, members: int | None) -> None:
-    """Checks the state of one network here, and the axis of members of several."""
+    """Checks the state of one network, or of several with an axis of members."""
     if members is None:
         check_state(state)
         return
@@ -248,6 +248,7 @@ def _check_state(state: TrainState, members: int | None) -> None:
                 f"expected state{jax.tree_util.keystr(path)} of shape [{members}, ...], one for "
                 f"each key. Received: {list(np.shape(leaf))}"
             )
+    tracing.shapes(jax.vmap(check_state), state)
 
 
 def _check_stopping(

@@ -56,6 +56,10 @@ class Plan(NamedTuple):
         """The columns that must be finite."""
         return ["cost", "validation_cost"] if self.is_validated else ["cost"]
 
+    def cost_columns(self) -> list[int]:
+        """Their places among the columns of the history."""
+        return [self.names().index(name) for name in self.costs()]
+
 
 class RunState(NamedTuple):
     """A run between two calls of the compiled program.

@@ -38,26 +38,21 @@ class RunData(NamedTuple):
 
     def axes(self) -> Any:
         """The axis of the members in each array, as `jax.vmap` takes it."""
-        has_numbers = self.fingerprint is not None and self.fingerprint.ndim > 0
-        axes: Any = RunData
-        span: Any = self.span and Span._make([0 if self.span.start.ndim else None, None])
-        return axes(
-            _find_axes(self.data),
-            _find_axes(self.validation),
-            0,
-            None,
-            0 if has_numbers else None,
-            span,
+        data, validation = (
+            part and Data._make([None, None, _find_axis(part.weights, 1)])
+            for part in (self.data, self.validation)
         )
+        span = self.span and Span._make([_find_axis(self.span.start, 0), None])
+        return RunData._make([data, validation, 0, None, _find_axis(self.fingerprint, 0), span])
 
     def member(self, index: int) -> "RunData":
-        """The arrays of one member, without padding."""
-        validation = None if self.validation is None else _take_weights(self.validation, index)
-        span = self.span
-        if span is not None and span.start.ndim:
-            span = span._replace(start=span.start[index])
-        data = _take_weights(self.data, index)
-        return RunData(data, validation, self.key[index], span=span)
+        """The arrays of one member."""
+
+        def take(axis: int | None, part: Any) -> Any:
+            return part if axis is None else part[index]
+
+        member: RunData = jax.tree.map(take, self.axes(), self, is_leaf=lambda axis: axis is None)
+        return member
 
     def batches(self, batch_size: int | None) -> Batches:
         """The batches of the training data."""
@@ -83,30 +78,23 @@ def make_run_data(
     if validation is None:
         return plain, padded
     on_host: list[Data] = jax.tree.map(np.asarray, given)
-    number = np.asarray(_fingerprint(on_host, batch_size, 0))
-    if any(map(_has_weights, on_host)):
-        number = np.array([_fingerprint(on_host, batch_size, i) for i in range(len(key))])
-    number_of_data = place_like(data.inputs, number)
-    return plain, padded._replace(validation=pad(scaled[1]), fingerprint=number_of_data)
+    several = any(_find_axis(part.weights, 1) is not None for part in on_host)
+    numbers = [_fingerprint(on_host, batch_size, i) for i in range(len(key) if several else 1)]
+    number = place_like(data.inputs, np.array(numbers if several else numbers[0]))
+    return plain, padded._replace(validation=pad(scaled[1]), fingerprint=number)
+
+
+def _find_axis(array: Any, dimensions: int) -> int | None:
+    """0 if an array has an axis of members, in front of its own dimensions."""
+    return None if array is None or array.ndim == dimensions else 0
 
 
 def _fingerprint(parts: list[Data], batch_size: int | None, member: int) -> Any:
-    data, validation = (_take_weights(part, member) for part in parts)
+    """The fingerprint of data and validation with the weights of a member."""
+    data, validation = (
+        part._replace(weights=part.weights[member])
+        if part.weights is not None and part.weights.ndim > 1
+        else part
+        for part in parts
+    )
     return fingerprint(data, validation, batch_size)
-
-
-def _has_weights(data: Data) -> bool:
-    """Whether each member has weights of its own."""
-    return data.weights is not None and data.weights.ndim > 1
-
-
-def _find_axes(data: Data | None) -> Any:
-    axes: Any = Data
-    return None if data is None else axes(None, None, 0 if _has_weights(data) else None)
-
-
-def _take_weights(data: Data, member: int) -> Data:
-    """The data with the weights of a member."""
-    if data.weights is None or data.weights.ndim == 1:
-        return data
-    return data._replace(weights=data.weights[member])

@@ -25,7 +25,6 @@ from jaxnet.training.batches import count_steps, make_span
 from jaxnet.training.data import Data
 from jaxnet.training.state import (
     TrainState,
-    check_state,
 )
 from jaxnet.training.train import check_run
 
@@ -97,7 +96,7 @@ class Trainer(NamedTuple):
         compiled = compilation.compile_once(
             program.advance, (self.plan,), (run, 0, *others), identity=self.functions
         )
-        columns = [self.plan.names().index(name) for name in self.plan.costs()]
+        columns = self.plan.cost_columns()
 
         def advance(run: RunState, epochs: int) -> Advanced:
             run, *results = compiled(run, min(epochs, EPOCHS_PER_CALL), *others)
@@ -136,7 +135,7 @@ class Trainer(NamedTuple):
 
     def find_member(self, run: RunState, rows: Rows) -> int:
         """The first member with a non-finite cost in the last row, or parameter after it."""
-        columns = [self.plan.names().index(name) for name in self.plan.costs()]
+        columns = self.plan.cost_columns()
         for member in range(*self.shape):
             parameters = jax.tree.map(lambda leaf, i=member: leaf[i], run.state.parameters)
             if not (np.isfinite(rows[-1][columns, member]).all() and is_finite(parameters)):
@@ -236,8 +235,6 @@ def _check_run(plan: Plan, arrays: RunData, state: TrainState | None, given: Any
     """Traces a run, or any member of it."""
 
     def check(state: TrainState | None, arrays: RunData) -> None:
-        if state is not None:
-            check_state(state)
         data, validation, key, *_ = arrays
         check_run(plan.objective, plan.optimizer, data, validation, key, state, given)
 
