@@ -62,7 +62,10 @@ def test_bits_are_those_of_train(batch_size):
 @pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
 @pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid"])
 def test_bits_are_those_of_train_whatever_the_network_is_made_of(activation, loss):
-    """Normalization, dropout and a single output: programs in which compiler options show."""
+    """Normalization, dropout and a single output: programs in which compiler options show.
+
+    The mean of the validation losses may be rounded differently, which depends on the processor.
+    """
     outputs, loss = 4 if "softmax" in loss else 1, getattr(jaxnet, loss)
     layers = jaxnet.layer_norm(17), jaxnet.dropout(0.1), jaxnet.dense(17, outputs)
     network = jaxnet.serial(jaxnet.dense(3, 17, getattr(jaxnet, activation)), *layers)
@@ -71,7 +74,11 @@ def test_bits_are_those_of_train_whatever_the_network_is_made_of(activation, los
     options = {"epochs": 5, "batch_size": 16, "validation": data}
     run = jaxnet.fit(network, loss, ADAM, data, key=key(), **options)
     train = jax.jit(lambda key: jaxnet.train(network, loss, ADAM, data, key=key, **options))
-    chex.assert_trees_all_equal(run.state, train(key())[0])
+    received, expected = (
+        state._replace(best=state.best._replace(value=None))
+        for state in (run.state, train(key())[0])
+    )
+    chex.assert_trees_all_equal(received, expected)
 
 
 @pytest.mark.parametrize("rows", [41, 50, 64])
