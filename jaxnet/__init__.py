@@ -66,14 +66,33 @@ from jaxnet.nn.metrics import (
     r_squared as r_squared,
     top_k_accuracy as top_k_accuracy,
 )
-from jaxnet.optimizers import (
-    AdamState as AdamState,
+from jaxnet.optimizers.descent import (
     GradientDescentState as GradientDescentState,
     SgdState as SgdState,
-    adam as adam,
-    adamw as adamw,
     gradient_descent as gradient_descent,
     sgd as sgd,
+)
+from jaxnet.optimizers.adam import (
+    AdamState as AdamState,
+    adam as adam,
+    adamw as adamw,
+    nadam as nadam,
+)
+from jaxnet.optimizers.amsgrad import (
+    AmsgradState as AmsgradState,
+    amsgrad as amsgrad,
+)
+from jaxnet.optimizers.rmsprop import (
+    RmspropState as RmspropState,
+    rmsprop as rmsprop,
+)
+from jaxnet.optimizers.adagrad import (
+    AdagradState as AdagradState,
+    adagrad as adagrad,
+)
+from jaxnet.optimizers.lion import (
+    LionState as LionState,
+    lion as lion,
 )
 from jaxnet.training.data import (
     Data as Data,

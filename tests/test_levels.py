@@ -34,7 +34,6 @@ LONG_FILES = {
     "fitting.run_directory": "one class, whose methods share the state of a directory",
     "nn.activations": "twelve activations with formula, doctest and reference each",
     "nn.losses": "ten losses with formula, doctest and reference each",
-    "optimizers": "four optimizers with formula, doctest and reference each",
 }
 
 

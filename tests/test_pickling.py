@@ -87,7 +87,9 @@ def diagnosed():
 
 
 CASES = {
+    "AdagradState": lambda: jaxnet.adagrad(0.1).init(PARAMETERS),
     "AdamState": lambda: jaxnet.adam(0.1).init(PARAMETERS),
+    "AmsgradState": lambda: jaxnet.amsgrad(0.1).init(PARAMETERS),
     "BatchEnsembleParameters": lambda: ENSEMBLE.init(jax.random.key(0))[0],
     "BestSoFar": lambda: fitted().state.best,
     "Check": lambda: conformance.Check("is pure", True, "the same bits"),
@@ -104,6 +106,7 @@ CASES = {
     "NonFiniteStep": lambda: diverged().failure,
     "FitResult": fitted,
     "GradientDescentState": lambda: jaxnet.gradient_descent(0.1).init(PARAMETERS),
+    "LionState": lambda: jaxnet.lion(0.1).init(PARAMETERS),
     "LayerDiagnosis": lambda: diagnosed().layers[0],
     "LayerNormParameters": lambda: jaxnet.layer_norm(3).init(jax.random.key(0)),
     "LayerSummary": lambda: jaxnet.summary(NETWORK).total,
@@ -114,6 +117,7 @@ CASES = {
     "Problem": lambda: problems.standard_problems()[0],
     "ProblemComparison": lambda: compared().problems[0],
     "Report": lambda: conformance.Report((conformance.Check("runs", False, "no"),), compared()),
+    "RmspropState": lambda: jaxnet.rmsprop(0.1).init(PARAMETERS),
     "SgdState": lambda: STATE.optimizer_state,
     "Summary": lambda: jaxnet.summary(NETWORK),
     "Sweep": swept,
@@ -219,6 +223,11 @@ MAKERS = {
     ],
     "adam": [lambda: jaxnet.adam(0.1, b1=0.8), lambda: jaxnet.adam(jnp.array(0.1))],
     "adamw": [lambda: jaxnet.adamw(0.1), lambda: jaxnet.adamw(0.1, mask=not_the_biases)],
+    "adagrad": [lambda: jaxnet.adagrad(0.1)],
+    "amsgrad": [lambda: jaxnet.amsgrad(0.1)],
+    "lion": [lambda: jaxnet.lion(0.1, mask=not_the_biases)],
+    "nadam": [lambda: jaxnet.nadam(0.1, mu_dtype=jnp.bfloat16)],
+    "rmsprop": [lambda: jaxnet.rmsprop(0.1, centered=True, momentum=0.9)],
     "gradient_descent": [lambda: jaxnet.gradient_descent(0.1)],
     "sgd": [lambda: SGD, lambda: jaxnet.sgd(0.1, momentum=0.9, nesterov=True)],
     "make_step": [

@@ -108,10 +108,11 @@ RUN = jaxnet.FitResult(PARAMETERS, {"cost": np.ones(1)}, STATE, "finished")
 TREE = {"b": jnp.ones(3), "w": jnp.ones((2, 3))}
 FEWER, MORE = {"w": TREE["w"]}, TREE | {"z": jnp.ones(1)}
 TURNED = TREE | {"w": TREE["w"].T}
-HALF = jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), TREE)
+WAVES = jax.tree.map(lambda leaf: leaf.astype(jnp.complex64), TREE)
 WORDS, WHOLE = TREE | {"w": "w"}, TREE | {"b": INTEGERS}
 OF_ADAM, OF_ADAMW = ADAM.init(TREE), adamw(0.1).init(TREE)
 OF_SGD, OF_DESCENT = sgd(0.1).init(TREE), gradient_descent(0.1).init(TREE)
+OF_LION = jaxnet.lion(0.1).init(TREE)
 
 BOWL = problems.Problem("bowl", np.ones(2, np.float32), lambda parameters, step: parameters)
 FOUND = jaxnet.Sweep(
@@ -451,7 +452,7 @@ TypeError: adam: expected a number for learning_rate. Received: <U3[]
 >>> sgd(np.timedelta64(1, "s"))
 TypeError: sgd: expected a number for learning_rate. Received: timedelta64[s][]
 >>> adam(0.1).init({"w": MASKED})
-TypeError: adam: expected floating-point parameters.
+TypeError: adam: expected floating-point or complex parameters.
 Received: MaskedArray float32[6, 3] at 'w', which has a mask; array.filled(number) has none
 >>> adam(None)
 TypeError: adam: expected a number for learning_rate. Received: NoneType None
@@ -480,11 +481,11 @@ ValueError: adam: expected a finite eps_root of at least 0. Received: nan
 >>> adamw(0.1, weight_decay=-1)
 ValueError: adamw: expected a finite weight_decay of at least 0. Received: -1
 >>> adam(0.1).init(WORDS)
-TypeError: adam: expected floating-point parameters. Received: str 'w' at 'w'
+TypeError: adam: expected floating-point or complex parameters. Received: str 'w' at 'w'
 >>> sgd(0.1).init(WHOLE)
-TypeError: sgd: expected floating-point parameters. Received: int32[2] at 'b'
+TypeError: sgd: expected floating-point or complex parameters. Received: int32[2] at 'b'
 >>> gradient_descent(0.1).init(3)
-TypeError: gradient_descent: expected floating-point parameters. Received: int 3
+TypeError: gradient_descent: expected floating-point or complex parameters. Received: int 3
 >>> ADAM.update(FEWER, OF_ADAM)
 ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
 float32[3], 'w': float32[2, 3]}
@@ -497,10 +498,10 @@ Received: {'b': float32[3], 'w': float32[2, 3], 'z': float32[1]}
 ValueError: adamw: expected gradients that match the parameters, but 'w' is float32[3, 2] instead
 of float32[2, 3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': float32[3], 'w': float32[3, 2]}
->>> gradient_descent(0.1).update(HALF, OF_DESCENT, TREE)
-ValueError: gradient_descent: expected gradients that match the parameters, but 'b' is bfloat16[3]
+>>> gradient_descent(0.1).update(WAVES, OF_DESCENT, TREE)
+ValueError: gradient_descent: expected gradients that match the parameters, but 'b' is complex64[3]
 instead of float32[3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
-Received: {'b': bfloat16[3], 'w': bfloat16[2, 3]}
+Received: {'b': complex64[3], 'w': complex64[2, 3]}
 >>> ADAM.update(list(TREE.values()), OF_ADAM)
 ValueError: adam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
 float32[3], 'w': float32[2, 3]}
@@ -510,9 +511,9 @@ ValueError: adam: expected gradients that match the parameters, but 'b' is missi
 float32[3], 'w': float32[2, 3]}
 Received: None
 >>> ADAM.update(WORDS, OF_ADAM)
-TypeError: adam: expected arrays in gradients. Received: str 'w' at 'w'
+TypeError: adam: expected floating-point or complex gradients. Received: str 'w' at 'w'
 >>> gradient_descent(0.1).update(WHOLE, OF_DESCENT)
-TypeError: gradient_descent: expected floating-point gradients. Received: int32[2] at 'b'
+TypeError: gradient_descent: expected floating-point or complex gradients. Received: int32[2] at 'b'
 >>> ADAM.update(TREE, OF_SGD)
 TypeError: adam: expected state of type AdamState. Received: SgdState SgdState(count=...
 >>> sgd(0.1).update(TREE, TREE)
@@ -531,6 +532,44 @@ Received: {'b': False}
 TypeError: adam: expected a number for the learning_rate of a step. Received: str '0.1'
 >>> sgd(lambda step: COLUMN).update(TREE, OF_SGD)
 TypeError: sgd: expected a number for the learning_rate of a step. Received: float32[6]
+>>> sgd(0.1, accumulator_dtype="float33")
+TypeError: sgd: expected a floating-point dtype for accumulator_dtype. Received: str 'float33'
+>>> adam(0.1, mu_dtype=int)
+TypeError: adam: expected a floating-point dtype for mu_dtype. Received: type <class 'int'>
+>>> adamw(0.1, weight_decay=lambda step: "0.1").update(TREE, OF_ADAMW, TREE)
+TypeError: adamw: expected a number for the weight_decay of a step. Received: str '0.1'
+>>> nadam(0.1, b1=1.5)
+ValueError: nadam: expected a finite b1 of at least 0 and below 1. Received: 1.5
+>>> nadam(0.1).update(FEWER, OF_ADAM)
+ValueError: nadam: expected gradients that match the parameters, but 'b' is missing. Expected: {'b':
+float32[3], 'w': float32[2, 3]}
+Received: {'w': float32[2, 3]}
+>>> amsgrad(NAN)
+ValueError: amsgrad: expected a finite learning_rate of at least 0. Received: nan
+>>> amsgrad(0.1).update(TREE, OF_ADAM)
+TypeError: amsgrad: expected state of type AmsgradState. Received: AdamState AdamState(count...
+>>> rmsprop(0.1, decay=1)
+ValueError: rmsprop: expected a finite decay of at least 0 and below 1. Received: 1
+>>> rmsprop(0.1, momentum=1)
+ValueError: rmsprop: expected a finite momentum of at least 0 and below 1. Received: 1
+>>> rmsprop(0.1, initial_scale=-1)
+ValueError: rmsprop: expected a finite initial_scale of at least 0. Received: -1
+>>> rmsprop(0.1, centered=1)
+TypeError: rmsprop: expected True or False for centered. Received: int 1
+>>> rmsprop(0.1).update(TREE, OF_ADAM)
+TypeError: rmsprop: expected state of type RmspropState. Received: AdamState AdamState(count...
+>>> adagrad(0.1, initial_accumulator_value=-0.1)
+ValueError: adagrad: expected a finite initial_accumulator_value of at least 0. Received: -0.1
+>>> adagrad(0.1, eps=-1)
+ValueError: adagrad: expected a finite eps of at least 0. Received: -1
+>>> adagrad(0.1).update(TREE, OF_ADAM)
+TypeError: adagrad: expected state of type AdagradState. Received: AdamState AdamState(count...
+>>> lion(0.1, b2=1)
+ValueError: lion: expected a finite b2 of at least 0 and below 1. Received: 1
+>>> lion(0.1).update(TREE, OF_LION)
+ValueError: lion: expected update(gradients, state, parameters). Received: None
+>>> lion(0.1).update(TREE, OF_ADAM, TREE)
+TypeError: lion: expected state of type LionState. Received: AdamState AdamState(count...
 """
 
 NETWORKS = r"""

@@ -120,15 +120,47 @@ def floats(name: str, tree: Any) -> None:
     )
 
 
-def same_tree(name: str, tree: Any, reference_name: str, reference: Any) -> None:
-    """Checks that two trees of arrays have the same structure, shapes and dtypes."""
+def inexact(name: str, tree: Any) -> None:
+    """Checks a tree of nothing but floating-point or complex numbers."""
+    _check_leaves(
+        f"floating-point or complex {name}",
+        tree,
+        lambda leaf: _is_shape(leaf) and jnp.issubdtype(jnp.result_type(leaf), jnp.inexact),
+    )
+
+
+def same_tree(
+    name: str, tree: Any, reference_name: str, reference: Any, *, any_precision: bool = False
+) -> None:
+    """Checks that two trees of arrays have the same structure, shapes and dtypes.
+
+    With `any_precision`, dtypes may differ in their precision.
+    """
     _check_leaves(f"arrays in {name}", tree, _is_shape)
     if types(tree) == types(reference):
         return
+    compared = _of_precision(tree, reference) if any_precision else tree
+    if types(compared) == types(reference):
+        return
     raise checks.InvalidValue(
-        f"expected {name} that match {reference_name}, but {_explain(tree, reference)}.\n"
+        f"expected {name} that match {reference_name}, but {_explain(compared, reference)}.\n"
         f"Expected: {describe(reference)}\nReceived: {describe(tree)}"
     )
+
+
+def _of_precision(tree: Any, reference: Any) -> Any:
+    """Replaces the dtypes of a tree by those of the reference where these are of one kind."""
+    others = named_leaves(reference)
+
+    def replace(leaf: Any, other: Any) -> Any:
+        dtype, expected = jnp.result_type(leaf), jnp.result_type(other)
+        kinds = (jnp.floating, jnp.complexfloating)
+        same = any(jnp.issubdtype(dtype, k) and jnp.issubdtype(expected, k) for k in kinds)
+        return jax.ShapeDtypeStruct(jnp.shape(leaf), expected if same else dtype)
+
+    named = named_leaves(tree)
+    leaves = [replace(leaf, others.get(path, leaf)) for path, leaf in named.items()]
+    return jax.tree.unflatten(jax.tree.structure(tree), leaves)
 
 
 def _explain(tree: Any, reference: Any) -> str:

@@ -19,7 +19,7 @@ from jaxnet.estimators.training import Examples
 from jaxnet.io import serialization
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.network import Network, check_network
-from jaxnet.optimizers import adamw
+from jaxnet.optimizers.adam import adamw
 from jaxnet.training.data import Data, check_data
 from jaxnet.training.evaluation import predict
 from jaxnet.training.state import TrainState, initial_state
