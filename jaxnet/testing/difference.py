@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxnet.testing.lockstep import ULP_THRESHOLD, Lockstep, ulp_distance
+from jaxnet.testing.lockstep import Lockstep
+from jaxnet.testing.ulps import ULP_THRESHOLD, ulp_distance
 
 
 class Difference(NamedTuple):
@@ -29,10 +30,17 @@ class Difference(NamedTuple):
     units: float
 
     def __str__(self) -> str:
+        ours, theirs = _distinguish(self.candidate, self.reference)
         return (
             f"on {self.problem!r} in {self.dtype}, step {self.step}, {self.leaf}: "
-            f"{self.candidate:.9g} instead of {self.reference:.9g}, {self.units:.3g} ULPs apart"
+            f"{ours} instead of {theirs}, {self.units:.3g} ULPs apart"
         )
+
+
+def _distinguish(a: float, b: float) -> tuple[str, str]:
+    """Prints two numbers with enough digits to differ, if they do."""
+    digits = next((n for n in (9, 12) if f"{a:.{n}g}" != f"{b:.{n}g}"), 17)
+    return f"{a:.{digits}g}", f"{b:.{digits}g}"
 
 
 def find_difference(problem: str, lockstep: Lockstep, limit: float) -> Difference | None:
@@ -67,7 +75,7 @@ def find_state_difference(lockstep: Lockstep) -> str | None:
     A leaf is matched with the candidate's leaf of the same shape that equals it for the most steps.
 
     Returns:
-        None if a leaf has no counterpart, or if the reference has no state.
+        None if no leaf has a counterpart, or if the reference has no state.
     """
     ours, theirs = lockstep.states
     firsts = {}
@@ -77,17 +85,19 @@ def find_state_difference(lockstep: Lockstep) -> str | None:
             for name, other in ours.items()
             if other.shape == leaf.shape
         }
-        if not candidates:
-            return None
-        match = max(candidates, key=lambda name: candidates[name])
-        firsts[path] = candidates[match], match
+        if candidates:
+            match = max(candidates, key=lambda name: candidates[name])
+            firsts[path] = candidates[match], match
     if not firsts:
         return None
     path = min(firsts, key=lambda path: firsts[path][0])
     step, match = firsts[path]
-    if step == lockstep.steps:
+    if step > lockstep.steps:
+        if len(firsts) < len(theirs):
+            return None
         return "the moments agree; only the formula of the update differs"
-    return f"{path!r} differs first, at step {step + 1} (compared with the candidate's {match!r})"
+    when = f"at step {step}" if step else "in its initial value"
+    return f"{path!r} differs first, {when} (compared with the candidate's {match!r})"
 
 
 def _first_step(ulps: np.ndarray, limit: float) -> int:

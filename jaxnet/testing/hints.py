@@ -8,9 +8,16 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
 
-Numbers = Float[np.ndarray, "steps elements"]
+from jaxnet.testing.fits import Numbers
+from jaxnet.testing.formulas import describe_formulas, describe_ratios
+from jaxnet.testing.moments import (
+    Gradients,
+    Moments,
+    describe_pairs,
+    describe_precision,
+    pair_moments,
+)
 
 _RTOL = 1e-6  # of numbers that are equal up to rounding
 _LOOSE_RTOL = 1e-3  # of numbers that are equal up to a small term, such as eps
@@ -26,6 +33,7 @@ class Table(NamedTuple):
     ulps: Numbers  # the distance of the updates
     limit: float  # the number of ULPs above which two updates differ
     leaves: dict[str, slice]  # the columns of each leaf
+    moments: tuple[Moments, Moments]  # of the candidate and of the reference
 
     def differs(self) -> np.ndarray:
         """Returns whether the two updates differ, as booleans `[steps, elements]`."""
@@ -39,23 +47,58 @@ def find_hints(tables: dict[str, Table]) -> tuple[str, ...]:
     returned if at least half of the problems show them, since one problem may by chance.
 
     >>> numbers, parameters = np.linspace(1, 2, 6).reshape(3, 2), np.ones((3, 2))
-    >>> find_hints({"bowl": Table(numbers, -numbers, numbers, parameters, numbers, 0.0, {})})
+    >>> table = Table(numbers, -numbers, numbers, parameters, numbers, 0.0, {}, ({}, {}))
+    >>> find_hints({"bowl": table})
     ('every update is -1 times the reference: wrong sign (on bowl)',)
     """
     shown: dict[str, list[str]] = {}
-    specific = set()
+    certain = set()
     for problem, table in tables.items():
-        for pattern in (*_GENERAL, *_SPECIFIC):
-            for text in pattern(table):
-                shown.setdefault(text, []).append(problem)
-                if pattern in _SPECIFIC:
-                    specific.add(text)
-    kept = [text for text in shown if text in specific or 2 * len(shown[text]) >= len(tables)]
+        found = list(_certain(table))
+        certain |= {*found}
+        others = [text for pattern in _GENERAL for text in pattern(table)]
+        if not found:
+            others += _factor_per_step(table)
+        for text in found + others:
+            shown.setdefault(text, []).append(problem)
+    kept = [text for text in shown if text in certain or 2 * len(shown[text]) >= len(tables)]
     kept.sort(key=lambda text: -len(shown[text]))
-    return tuple(f"{text} (on {_list_names(shown[text], len(tables))})" for text in kept)
+    return tuple(f"{text} (on {list_names(shown[text], len(tables))})" for text in kept)
 
 
-def _list_names(names: list[str], total: int) -> str:
+def _certain(table: Table) -> Iterator[str]:
+    """Patterns that cannot appear by chance, the most informative ones only."""
+    yield from _nonfinite(table)
+    yield from _zero_gradients(table)
+    source = Gradients(table.gradients, table.parameters, table.leaves)
+    if not np.isfinite(table.candidate).all() or not table.gradients.any():
+        return
+    pairs = pair_moments(*table.moments, source)
+    found = list(describe_pairs(pairs, source))
+    if not found:
+        found = list(describe_formulas(table.candidate, table.reference, source))
+    agree = bool(pairs) and len(pairs) == len(table.moments[1]) and all(p.agrees() for p in pairs)
+    if not found and agree:
+        found = list(describe_ratios(table.candidate, table.reference, source, pairs))
+    if not found and agree and not any(_weight_decay(table)):
+        found = list(_small_gradients(table))
+    if not found:
+        found = list(describe_precision(*table.moments))
+    if not found:
+        found = list(_count_moments(table))
+    yield from found
+
+
+def _count_moments(table: Table) -> Iterator[str]:
+    ours, theirs = map(len, table.moments)
+    if ours != theirs:
+        names = ", ".join(name.split("/")[-1] for name in table.moments[1])
+        known = f" ({names})" if names else ""
+        yield f"the candidate keeps {ours} numbers per parameter; reference: {theirs}{known}"
+
+
+def list_names(names: list[str], total: int) -> str:
+    """Puts the names of problems into words."""
     return f"all {total} problems that differ" if len(names) == total > 1 else ", ".join(names)
 
 
@@ -99,7 +142,7 @@ def _factor_per_step(table: Table) -> Iterator[str]:
     if is_uniform and np.ptp(low) > _LOOSE_RTOL * np.abs(low).max():
         yield (
             "in each step nearly all updates are the same multiple of the reference, and the "
-            "factor changes from step to step: a schedule or a bias correction"
+            "factor changes from step to step: a schedule, a bias correction or clipping"
         )
 
 
@@ -114,10 +157,7 @@ def _some_steps(table: Table) -> Iterator[str]:
     rows = np.flatnonzero(table.differs().any(axis=1))
     last = len(table.ulps) - 1
     if rows.size and rows[0] > 0:
-        yield (
-            f"{'the first step agrees' if rows[0] == 1 else f'the first {rows[0]} steps agree'}: "
-            "the difference comes from the optimizer's state or from the step number"
-        )
+        yield "the first step agrees" if rows[0] == 1 else f"the first {rows[0]} steps agree"
     elif rows.size and rows[-1] < last:
         until = rows[-1] + 1
         yield f"only {'step 1 differs' if until == 1 else f'the first {until} steps differ'}"
@@ -151,22 +191,26 @@ def _small_gradients(table: Table) -> Iterator[str]:
 
 
 def _weight_decay(table: Table) -> Iterator[str]:
-    difference = table.candidate - table.reference
-    size = np.vdot(table.parameters, table.parameters)
+    wrong = [c for c in table.leaves.values() if table.differs()[:, c].any()]
+    differs = np.zeros(table.parameters.shape[1], bool)
+    for columns in wrong:
+        differs[columns] = True
+    difference = (table.candidate - table.reference)[:, differs]
+    parameters = table.parameters[:, differs]
+    size = np.vdot(parameters, parameters)
     if not np.isfinite(difference).all() or size == 0:
         return
-    factor = np.vdot(table.parameters, difference) / size
-    rest = difference - factor * table.parameters
+    factor = np.vdot(parameters, difference) / size
+    rest = difference - factor * parameters
     if factor and np.linalg.norm(rest) <= _RTOL * np.linalg.norm(difference):
-        yield f"the updates differ by {factor:.6g} times the parameters: weight decay"
+        where = "" if len(wrong) == len(table.leaves) else " of these leaves"
+        yield f"the updates{where} differ by {factor:.6g} times the parameters: weight decay"
 
 
 _GENERAL = (
     _constant_factor,
-    _factor_per_step,
     _shifted_step,
     _some_steps,
     _some_leaves,
     _weight_decay,
 )
-_SPECIFIC = (_nonfinite, _zero_gradients, _small_gradients)

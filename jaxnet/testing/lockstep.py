@@ -3,11 +3,7 @@
 Training curves cannot tell two optimizers apart: correct implementations diverge from each other by
 rounding, and an incorrect one may converge as well. Therefore both optimizers receive the same
 gradients, those along the trajectory of the reference, and their updates are compared element by
-element, in units in the last place (ULPs).
-
-Comparing in float32 and in float64 separates rounding from a difference in the rule. Rounding
-errors are about as many ULPs in either precision. A difference in the rule is `2**29` times as many
-ULPs in float64. The threshold lies between, at a factor of `2**14.5`.
+element, in units in the last place (`ulps`).
 """
 
 import contextlib
@@ -19,14 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import Partial
-from jax.typing import ArrayLike
 from jaxtyping import Array, Int, PyTree
 from optax import GradientTransformation
 
 from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
+from jaxnet.testing.ulps import ulp_distance
 
-ULP_THRESHOLD = 2.0**14.5
 PRECISIONS = ("float32", "float64")
 
 Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
@@ -44,7 +39,7 @@ def cast_problem(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
     return jax.tree.map(cast, (problem.parameters, gradients))
 
 
-class _Trajectory(NamedTuple):
+class Trajectory(NamedTuple):
     """All steps of a run; every leaf is `[steps, ...]`."""
 
     parameters: PyTree  # before the step
@@ -57,7 +52,7 @@ def _run(
     start: PyTree,
     gradients: Partial,
     steps: Int[Array, " steps"],
-) -> _Trajectory:
+) -> Trajectory:
     """Runs an optimizer on the gradients along its own trajectory."""
     arguments = start, gradients.args, gradients.keywords, steps
     return compilation.compile_once(_make_run, (optimizer, gradients.func), arguments)(*arguments)
@@ -70,43 +65,48 @@ def _make_run(
     args: tuple[Any, ...],
     keywords: dict[str, Any],
     steps: Int[Array, " steps"],
-) -> _Trajectory:
-    init, update = _widen_counters(optimizer, start)
+) -> Trajectory:
+    init, update = widen_counters(optimizer, start)
 
     def step(carry: tuple[PyTree, Any], t: Int[Array, ""]) -> Any:
         parameters, state = carry
         g = function(*args, parameters, t, **keywords)
         updates, state = update(g, state, parameters)
         after = optax.apply_updates(parameters, updates)
-        return (after, state), _Trajectory(parameters, g, after)
+        return (after, state), Trajectory(parameters, g, after)
 
     return jax.lax.scan(step, (start, init(start)), steps)[1]
 
 
-def _replay(optimizer: GradientTransformation, trajectory: _Trajectory) -> tuple[PyTree, PyTree]:
+def _replay(optimizer: GradientTransformation, trajectory: Trajectory) -> tuple[Leaves, Leaves]:
     """Computes an optimizer's updates and states from the gradients of a given trajectory.
 
     The reference is replayed too, by the same program, so that equal rules give equal bits.
+
+    Returns:
+        The updates, `[steps, ...]`, and the states before the first step and after each, `[steps +
+        1, ...]`.
     """
-    return compilation.compile_once(_make_replay, (optimizer,), (trajectory,))(trajectory)
+    program = compilation.compile_once(_make_replay, (optimizer,), (trajectory,))
+    last, (updates, states) = program(trajectory)
+    before, after = floats(states), floats(last)
+    return floats(updates), {p: np.concatenate([before[p], after[p][None]]) for p in before}
 
 
 def _make_replay(
-    optimizer: GradientTransformation, trajectory: _Trajectory
-) -> tuple[PyTree, PyTree]:
+    optimizer: GradientTransformation, trajectory: Trajectory
+) -> tuple[PyTree, tuple[PyTree, PyTree]]:
     start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
-    init, update = _widen_counters(optimizer, start)
+    init, update = widen_counters(optimizer, start)
 
-    def step(state: Any, recorded: _Trajectory) -> Any:
-        updates, state = update(recorded.gradients, state, recorded.parameters)
-        return state, (updates, state)
+    def step(state: Any, recorded: Trajectory) -> Any:
+        updates, after = update(recorded.gradients, state, recorded.parameters)
+        return after, (updates, state)
 
-    return jax.lax.scan(step, init(start), trajectory)[1]
+    return jax.lax.scan(step, init(start), trajectory)
 
 
-def _widen_counters(
-    optimizer: GradientTransformation, parameters: PyTree
-) -> GradientTransformation:
+def widen_counters(optimizer: GradientTransformation, parameters: PyTree) -> GradientTransformation:
     """Converts the int32 scalars of an optimizer's state to int64 if 64-bit types are enabled.
 
     JAX divides int32 by int32 in float32 even then, so the values of a schedule would be rounded to
@@ -139,15 +139,32 @@ class Lockstep(NamedTuple):
 
     dtype: str
     steps: int
+    trajectory: Trajectory
     gradients: Leaves
     parameters: Leaves
     updates: tuple[Leaves, Leaves]
-    states: tuple[Leaves, Leaves]
+    states: tuple[Leaves, Leaves]  # [steps + 1, ...]: before the first step, and after each
     ulps: Leaves  # the distance of the updates
 
     def max_ulps(self) -> float:
         """Returns the largest distance of two updates, in ULPs."""
         return max(float(ulps.max(initial=0)) for ulps in self.ulps.values())
+
+    def typical_ulps(self) -> float:
+        """Returns the distance in ULPs that nine of ten updates do not exceed."""
+        ulps = np.concatenate([leaf.ravel() for leaf in self.ulps.values()])
+        return float(np.quantile(ulps, 0.9, method="lower"))
+
+    def allow(self, effect: Leaves) -> "Lockstep":
+        """Subtracts an allowed effect on the updates, by path, from their distances."""
+        ours, theirs = self.updates
+
+        def excess(path: str) -> np.ndarray:
+            apart = np.abs(ours[path] - theirs[path])
+            allowed = np.divide(effect[path], apart, out=np.zeros_like(apart), where=apart > 0)
+            return self.ulps[path] * np.maximum(0, 1 - allowed)
+
+        return self._replace(ulps={path: excess(path) for path in self.ulps})
 
     def is_identical(self) -> bool:
         """Whether all updates are bitwise equal."""
@@ -179,45 +196,59 @@ def run_lockstep(
     Raises:
         InvalidValue: the reference is non-finite at its first step.
     """
-    with _precision(dtype):
+    with use_precision(dtype):
         start, gradients = cast_problem(problem, dtype)
         trajectory = _run(reference, start, gradients, jnp.arange(steps, dtype=jnp.int32))
-        replays = [_replay(optimizer, trajectory) for optimizer in (candidate, reference)]
-        (ours, our_state), (theirs, their_state) = (tuple(map(_floats, r)) for r in replays)
-        finite = np.ones(steps, bool)
-        for leaves in (_floats(trajectory), theirs):
-            for leaf in leaves.values():
-                finite &= np.isfinite(leaf.reshape(steps, -1)).all(1)
-        until = steps if finite.all() else int(finite.argmin())
-        if until == 0:
-            raise checks.InvalidValue(
-                "expected a reference that is finite at its first step. "
-                f"Received: a non-finite one, on problem {problem.name!r} in {dtype}"
-            )
-
-        def cut(leaves: Leaves) -> Leaves:
-            return {path: leaf[:until] for path, leaf in leaves.items()}
-
-        ours, theirs, parameters = cut(ours), cut(theirs), cut(_floats(trajectory.parameters))
-        return Lockstep(
-            dtype,
-            until,
-            cut(_floats(trajectory.gradients)),
-            parameters,
-            (ours, theirs),
-            (cut(our_state), cut(their_state)),
-            _update_distances(ours, theirs, parameters, dtype),
+        (ours, our_states), (theirs, their_states) = (
+            _replay(optimizer, trajectory) for optimizer in (candidate, reference)
+        )
+    finite = np.ones(steps, bool)
+    for leaves in (floats(trajectory), theirs):
+        for leaf in leaves.values():
+            finite &= np.isfinite(leaf.reshape(steps, -1)).all(1)
+    until = steps if finite.all() else int(finite.argmin())
+    if until == 0:
+        raise checks.InvalidValue(
+            "expected a reference that is finite at its first step. "
+            f"Received: a non-finite one, on problem {problem.name!r} in {dtype}"
         )
 
+    def cut(leaves: Leaves, end: int = until) -> Leaves:
+        return {path: leaf[:end] for path, leaf in leaves.items()}
 
-def _update_distances(ours: Leaves, theirs: Leaves, parameters: Leaves, dtype: str) -> Leaves:
+    ours, theirs, parameters = cut(ours), cut(theirs), cut(floats(trajectory.parameters))
+    our_states, their_states = cut(our_states, until + 1), cut(their_states, until + 1)
+    return Lockstep(
+        dtype,
+        until,
+        trajectory,
+        cut(floats(trajectory.gradients)),
+        parameters,
+        (ours, theirs),
+        (our_states, their_states),
+        _update_distances(ours, theirs, parameters, our_states, dtype),
+    )
+
+
+def _update_distances(
+    ours: Leaves, theirs: Leaves, parameters: Leaves, our_states: Leaves, dtype: str
+) -> Leaves:
     """Returns the distance of the updates in ULPs.
 
     If the candidate returns the new parameters minus the old ones, its updates are only as exact as
-    the parameters, and distances are in ULPs of the parameters where these are larger.
+    the parameters, and distances are in ULPs of the parameters where these are larger. Its state
+    may contain the parameters that it subtracts, which rounding separates from those of the
+    trajectory.
     """
-    subtracted = all(_is_difference(ours[path], p) for path, p in parameters.items())
-    scales = parameters if subtracted else dict.fromkeys(parameters, np.zeros(()))
+    scales: dict[str, Any] = {}
+    for path, updates in ours.items():
+        copies = (s for s in our_states.values() if s.shape[1:] == updates.shape[1:])
+        subtracted = [s[:-1] for s in copies if (s[1:] - s[:-1] == updates).all()]
+        if _is_difference(updates, parameters[path]):
+            subtracted.insert(0, parameters[path])
+        scales[path] = subtracted[0] if subtracted and updates.any() else None
+    if any(scale is None for scale in scales.values()):
+        scales = dict.fromkeys(parameters, np.zeros(()))
     return {p: ulp_distance(ours[p], theirs[p], dtype, scale=scales[p]) for p in theirs}
 
 
@@ -232,40 +263,16 @@ def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
     return bool(((parameters + updates) - parameters == updates).all())
 
 
-def _precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
+def use_precision(dtype: str) -> contextlib.AbstractContextManager[Any]:
+    """A context in which JAX computes in a precision."""
     return jax.enable_x64(True) if dtype == "float64" else contextlib.nullcontext()
 
 
-def _floats(tree: PyTree) -> Leaves:
+def floats(tree: PyTree) -> Leaves:
     """Returns the floating-point leaves by path."""
     leaves = trees.named_leaves(tree)
     floats = {p: a for p, a in leaves.items() if jnp.issubdtype(a.dtype, jnp.floating)}
     return {path: np.asarray(leaf) for path, leaf in floats.items()}
-
-
-def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike = 0.0) -> np.ndarray:
-    """Returns `|a - b|` in units in the last place (ULPs), element by element.
-
-    Args:
-        a, b: arrays of one shape.
-        dtype: the precision whose ULPs are counted, "float32" or "float64".
-        scale: the unit is the ULP of the largest of `|a|`, `|b|` and `|scale|`.
-
-    Returns:
-        The distances in float64: 0 for equal infinities; infinite where only one element is
-        non-finite, and for NaN.
-
-    >>> ulp_distance(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
-    array([ 2.,  0., inf])
-    """
-    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    info = np.finfo(dtype)
-    largest = np.maximum(np.maximum(np.abs(a), np.abs(b)), np.abs(scale))
-    exponent = np.frexp(largest)[1] - 1
-    ulp = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(a == b, 0, np.abs(a - b) / ulp)
-    return np.where(np.isnan(distance), np.inf, distance)
 
 
 def measure_divergence(
@@ -289,7 +296,7 @@ def measure_divergence(
     perturbed = jax.tree.map(lambda leaf: np.nextafter(leaf, np.float32(np.inf)), start)
     numbers = jnp.arange(steps, dtype=jnp.int32)
     runs = [(reference, start), (candidate, start), (reference, perturbed)]
-    ends = [_floats(_run(optimizer, p, gradients, numbers).after) for optimizer, p in runs]
+    ends = [floats(_run(optimizer, p, gradients, numbers).after) for optimizer, p in runs]
 
     def distance(ours: Leaves) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):

@@ -17,7 +17,7 @@ from jaxtyping import PyTree
 
 from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.testing.candidates import OptimizerFactory
-from jaxnet.testing.lockstep import ULP_THRESHOLD, ulp_distance
+from jaxnet.testing.ulps import ULP_THRESHOLD, ulp_distance
 
 Function: TypeAlias = Callable[..., Any]
 

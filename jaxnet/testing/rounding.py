@@ -1,0 +1,154 @@
+"""Hyperparameters in float32: how far they may move the updates of an optimizer.
+
+Some implementations hold their hyperparameters in float32 on purpose, as Keras does. In float64
+such an optimizer differs from the reference by more than the rounding of float64, and the amount
+depends on the rule: `1 - b2` loses three digits. The amount is measured on the reference: in its
+traced program, every scalar is moved up or down by the rounding of float32.
+"""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jaxtyping import Array, Float, PyTree
+from optax import GradientTransformation
+
+from jaxnet.core import compilation
+from jaxnet.testing.lockstep import (
+    Leaves,
+    Lockstep,
+    Trajectory,
+    floats,
+    use_precision,
+    widen_counters,
+)
+
+_ROUNDING = 2.0**-24  # of a number between 1 and 2 in float32
+_RUNS = 16
+_SIGNS = 61  # for each run, used cyclically
+_MARGIN = 8  # of the root mean square over the runs, for roundings that all point the same way
+_CALLS = {"jit", "pjit", "closed_call", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
+
+
+def measure_float32_effect(reference: GradientTransformation, lockstep: Lockstep) -> Leaves:
+    """Returns how far scalars in float32 may move each update of the reference.
+
+    Args:
+        reference: the optimizer.
+        lockstep: its run in float64.
+
+    Returns:
+        By path, `[steps, ...]`, 8 times the root mean square over 16 runs, in each of which the
+        scalars are rounded up or down at random.
+    """
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (_RUNS, _SIGNS))
+    arguments = lockstep.trajectory, signs
+    with use_precision(lockstep.dtype):
+        program = compilation.compile_once(_make_runs, (reference,), arguments)
+        moved = floats(program(*arguments))
+    updates = lockstep.updates[1]
+    return {
+        path: _MARGIN * np.sqrt(np.mean((runs[:, : lockstep.steps] - updates[path]) ** 2, axis=0))
+        for path, runs in moved.items()
+    }
+
+
+def _make_runs(
+    optimizer: GradientTransformation,
+    trajectory: Trajectory,
+    signs: Float[Array, "runs signs"],
+) -> PyTree:
+    start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
+
+    def run(signs: Float[Array, " signs"]) -> PyTree:
+        init, update = (_move_scalars(f, signs) for f in widen_counters(optimizer, start))
+
+        def step(state: Any, recorded: Trajectory) -> Any:
+            updates, state = update(recorded.gradients, state, recorded.parameters)
+            return state, updates
+
+        return jax.lax.scan(step, init(start), trajectory)[1]
+
+    return jax.vmap(run)(signs)
+
+
+def _move_scalars(
+    function: Callable[..., PyTree], signs: Float[Array, " signs"]
+) -> Callable[..., PyTree]:
+    """The same function, with its scalars moved by the rounding of float32."""
+
+    def moved(*arguments: PyTree) -> PyTree:
+        traced = jax.jit(function).trace(*arguments)
+        program = traced.jaxpr
+        literals = {float(v) for v in _literals(program.jaxpr)}
+        evaluate = _Evaluation(literals, itertools.cycle(signs))
+        results = evaluate(program, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
+
+    return moved
+
+
+def _literals(program: Jaxpr) -> Iterator[Any]:
+    """The floating-point literals of a program, also of those that it calls."""
+    for equation in program.eqns:
+        yield from (a.val for a in equation.invars if isinstance(a, Literal) and _is_float(a.val))
+        called = _called(equation)
+        if called is not None:
+            yield from _literals(called.jaxpr)
+
+
+def _called(equation: Any) -> ClosedJaxpr | None:
+    if equation.primitive.name not in _CALLS:
+        return None
+    return next(p for n, p in equation.params.items() if n in ("jaxpr", "call_jaxpr"))
+
+
+class _Evaluation:
+    """Evaluates a program whose scalars are moved."""
+
+    def __init__(self, literals: set[float], signs: Iterator[Array]) -> None:
+        self._literals = literals
+        self._signs = signs
+
+    def __call__(self, program: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
+        values: dict[Any, Any] = dict(zip(program.jaxpr.invars, arguments, strict=True)) | dict(
+            zip(program.jaxpr.constvars, map(self._move, program.consts), strict=True)
+        )
+
+        def read(atom: Any) -> Any:
+            return self._move(atom.val) if isinstance(atom, Literal) else values[atom]
+
+        for equation in program.jaxpr.eqns:
+            inputs = [read(atom) for atom in equation.invars]
+            called = _called(equation)
+            if called is not None:
+                results = self(called, inputs)
+            else:
+                parameters = equation.primitive.get_bind_params(equation.params)
+                results = equation.primitive.bind(*inputs, **parameters)
+                results = list(results) if equation.primitive.multiple_results else [results]
+                if equation.primitive.name != "convert_element_type":
+                    results = [self._move(result) for result in results]
+            values |= zip(equation.outvars, results, strict=True)
+        return [read(atom) for atom in program.jaxpr.outvars]
+
+    def _move(self, value: Any) -> Any:
+        """Moves a scalar that float32 cannot hold, by the rounding of 1 if it is `1 - another`."""
+        if not _is_float(value) or jnp.ndim(value) > 0:
+            return value
+        if isinstance(value, jax.core.Tracer):
+            return value * (1 + _ROUNDING * next(self._signs))
+        number = float(value)
+        if number == float(np.float32(number)):
+            return value
+        complement = any(abs(1 - number - other) < 1e-15 for other in self._literals)
+        size = 1.0 if complement else abs(number)
+        return number + size * _ROUNDING * next(self._signs)
+
+
+def _is_float(value: Any) -> bool:
+    return bool(jnp.result_type(value) == jnp.float64)
