@@ -57,11 +57,11 @@ def _inner_programs(program: Jaxpr) -> Iterator[Jaxpr]:
 def _is_packaged(program: Jaxpr) -> bool:
     """Whether a program was traced from a function of JAX, optax or jaxnet."""
     _, _, place = program.debug_info.func_src_info.partition(" at ")
-    return place.startswith(_FOLDERS)
+    return place.startswith(FOLDERS)
 
 
-# The root folders of the packages; this file is in jaxnet/core.
-_FOLDERS = tuple(
+FOLDERS = tuple(
     os.path.join(os.path.dirname(file), "")
     for file in (jax.__file__, optax.__file__, os.path.dirname(__file__))
 )
+"""The root folders of JAX, optax and jaxnet; this file is in jaxnet/core."""

@@ -9,4 +9,7 @@
 - `subject`: the optimizer under test, and what its requirements share
 - `update_requirements`, `state_requirements`: optax's protocol as executable requirements
 - `conformance`: `check_optimizer`
+- `torch_step`: a step of a PyTorch optimizer, which runs on the host
+- `foreign`: the optimizers of other libraries as pure functions
+- `adapters`: `from_step`, `from_triple`, `from_keras`, `from_torch`, `replay`
 """

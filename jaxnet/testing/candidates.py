@@ -1,5 +1,6 @@
 """The forms in which users pass an optimizer, and the checks that all of them have to pass."""
 
+import traceback
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
@@ -106,7 +107,7 @@ def check_traceable(role: str, optimizer: optax.GradientTransformation, paramete
     except Exception as error:
         raise checks.InvalidValue(
             f"expected a {role} whose init(parameters) and update(gradients, "
-            f"state, parameters) can be traced. Received: {type(error).__name__}: {error}"
+            f"state, parameters) can be traced. Received: {describe_error(error)}"
         ) from error
     received, expected = (jax.tree.map(jnp.shape, tree) for tree in (updates, parameters))
     if received != expected:
@@ -118,5 +119,19 @@ def check_traceable(role: str, optimizer: optax.GradientTransformation, paramete
 
 
 def describe_error(error: Exception) -> str:
-    """Returns the type of an exception and the first line of its message."""
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    """Returns the type of an exception, the first line of its message, and where it was raised."""
+    text = f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"
+    place = find_place(error)
+    return f"{text} ({place})" if place else text
+
+
+def find_place(error: Exception) -> str | None:
+    """Finds the line of the user's code that raised an exception.
+
+    Returns:
+        "file:line" of the innermost frame that is in no file of JAX, optax or jaxnet; None if there
+            is none, as for a function that was called with too many arguments.
+    """
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not f.filename.startswith((*tracing.FOLDERS, "<"))]
+    return f"{own[-1].filename}:{own[-1].lineno}" if own else None
