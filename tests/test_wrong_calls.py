@@ -24,7 +24,7 @@ import scipy.sparse
 
 import jaxnet.plots
 from jaxnet import adam, adamw, dense, gradient_descent, layer_norm, mlp, sgd
-from jaxnet.testing import problems
+from jaxnet.testing import adapters, problems
 
 NAN, INF, HUGE = float("nan"), float("inf"), 10**400
 KEY, RAW_KEY = jax.random.key(0), jnp.zeros(2, jnp.uint32)
@@ -115,6 +115,7 @@ OF_SGD, OF_DESCENT = sgd(0.1).init(TREE), gradient_descent(0.1).init(TREE)
 OF_LION = jaxnet.lion(0.1).init(TREE)
 
 BOWL = problems.Problem("bowl", np.ones(2, np.float32), lambda parameters, step: parameters)
+SHRINKING = adapters.from_step(lambda parameters, gradients: gradients[:1])
 FOUND = jaxnet.Sweep(
     {"a": jnp.ones(2), "b": jnp.ones(3)}, False, None, np.ones((2, 3), bool), np.zeros((2, 3), bool)
 )
@@ -1570,6 +1571,55 @@ TypeError: plot_comparison: expected comparison of type Comparison. Received: li
 TypeError: plot_comparison: expected comparison of type Comparison. Received: FitResult...
 """
 
+ADAPTERS = r"""
+>>> adapters.from_step(3)
+TypeError: from_step: expected a function for step. Received: int 3
+>>> adapters.from_step(power, 0.0)
+TypeError: from_step: expected a function for init_state. Received: float 0.0
+>>> adapters.from_step(power, order=3)
+TypeError: from_step: expected order of type Sequence. Received: int 3
+>>> adapters.from_step(power, order=("parameters", "grads", "state"))
+ValueError: from_step: expected order with the names 'parameters', 'gradients'.
+Received: ('parameters', 'grads', 'state')
+>>> adapters.from_step(power, tuple, order=("parameters", "gradients"))
+ValueError: from_step: expected order with the names 'parameters', 'gradients', 'state'.
+Received: ('parameters', 'gradients')
+>>> SHRINKING.update(np.ones(2), (), np.ones(2))
+ValueError: from_step: expected new parameters with the structure and shapes of the old ones, (2,).
+Received: (1,)
+>>> adapters.from_step(lambda p, g, s: p, tuple).update(np.ones(2), (), np.ones(2))
+TypeError: from_step: expected a step that returns (parameters, state). Received: ndarray
+>>> adapters.from_triple(ADAM)
+TypeError: from_triple: expected a tuple of three functions (init, update, get_params).
+Received: GradientTransformation...
+>>> adapters.from_triple((1, 2, 3))
+TypeError: from_triple: expected a tuple of three functions (init, update, get_params).
+Received: tuple (1, 2, 3)
+>>> adapters.from_triple((lambda p: p, power, lambda s: s.mean())).init(np.ones(2))
+ValueError: from_triple: expected get_params that returns 1 leaves of the state.
+Received: a computation
+>>> adapters.from_triple((lambda p: (p, p), power, lambda s: s)).init(np.ones(2))
+ValueError: from_triple: expected get_params that returns 1 leaves of the state. Received: [0, 1]
+>>> adapters.from_keras(Torch())
+TypeError: from_keras: expected a function for make. Received: Torch Adam( lr: 0.001 )
+>>> adapters.from_torch(Torch())
+TypeError: from_torch: expected a function for make. Received: Torch Adam( lr: 0.001 )
+>>> adapters.replay(3, [])
+TypeError: replay: expected a list of gradients, one for each step. Received: int 3
+>>> adapters.replay([], [np.ones(2)])
+ValueError: replay: expected the gradients of at least one step and the parameters before and after
+each. Received: 0 gradients and 1 parameters
+>>> adapters.replay([np.ones(2)], [np.ones(2)])
+ValueError: replay: expected the gradients of at least one step and the parameters before and after
+each. Received: 1 gradients and 1 parameters
+>>> adapters.replay([INTEGERS], [np.ones(2)] * 2)
+TypeError: replay: expected floating-point gradients[0]. Received: int32[2]
+>>> adapters.replay([np.ones(2)], [np.ones(2), np.ones(3)])
+ValueError: replay: expected parameters[1] that match parameters[0], but '' is float32[3] instead of
+float32[2]. Expected: float32[2]
+Received: float32[3]
+"""
+
 LOOKING_INSIDE = r"""
 >>> summary(mlp)
 TypeError: summary: expected network of type Network. Received: function ...
@@ -1703,7 +1753,18 @@ Received: ['0']
 """
 
 TABLES = [ACTIVATIONS, SOFTMAX, LOSSES, WEIGHTED_MEAN, METRICS, OPTIMIZERS, NETWORKS]
-TABLES += [TABLE_NETWORKS, EVALUATION, STEPS, TRAIN, FIT, SWEEP, COMPARISON, LOOKING_INSIDE, FILES]
+TABLES += [
+    TABLE_NETWORKS,
+    EVALUATION,
+    STEPS,
+    TRAIN,
+    FIT,
+    SWEEP,
+    COMPARISON,
+    ADAPTERS,
+    LOOKING_INSIDE,
+    FILES,
+]
 
 
 def rows(table):

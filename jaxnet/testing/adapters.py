@@ -65,6 +65,7 @@ def from_step(
         TypeError, ValueError: `step` or `init_state` is not a function, or `order` is not an order
             of these names. The result raises if `step` returns anything else.
 
+    >>> import optax
     >>> from jaxnet import compare_optimizers
     >>> def momentum(gradients, velocity, parameters):
     ...     velocity = jax.tree.map(lambda v, g: 0.9 * v + g, velocity, gradients)
@@ -78,9 +79,10 @@ def from_step(
     checks.function("step", step)
     if init_state is not None:
         checks.function("init_state", init_state)
+    checks.instance("order", order, Sequence)
     has_state = init_state is not None
     names, given = ([n for n in o if n != "state" or has_state] for o in (_ORDER, order))
-    if sorted(given) != sorted(names):
+    if sorted(map(str, given)) != sorted(names):
         raise checks.InvalidValue(
             f"expected order with the names {', '.join(map(repr, names))}. "
             f"Received: {checks.shorten(repr(order))}"
@@ -134,9 +136,10 @@ def from_triple(triple: tuple[Any, Any, Any]) -> GradientTransformation:
             if `get_params` does not return a part of the state.
 
     >>> from jax.example_libraries import optimizers
+    >>> import optax
     >>> from jaxnet import compare_optimizers
-    >>> candidate = from_triple(optimizers.adam(0.01))
-    >>> compare_optimizers(candidate, optax.adam(0.01), steps=50).verdict
+    >>> candidate = from_triple(optimizers.momentum(0.1, 0.9))
+    >>> compare_optimizers(candidate, optax.sgd(0.1, momentum=0.9), steps=50).verdict
     'rounding'
     """
     if not (isinstance(triple, tuple) and len(triple) == 3 and all(map(callable, triple))):
@@ -207,14 +210,15 @@ def from_torch(make: TorchFactory) -> GradientTransformation:
 
 @checks.door
 def replay(
-    gradients: Sequence[PyTree], parameters: Sequence[PyTree]
+    gradients: Sequence[PyTree] | np.ndarray, parameters: Sequence[PyTree] | np.ndarray
 ) -> tuple[GradientTransformation, Problem]:
     """Adapts a recording of the gradients and parameters of another program.
 
     Args:
-        gradients: the gradients of every step, pytrees of NumPy arrays.
-        parameters: the parameters before the first step and after every step, pytrees of the same
-            structure and shapes; one more than there are gradients.
+        gradients: the gradients of every step, a list of pytrees of NumPy arrays, or an array
+            `[steps, ...]`.
+        parameters: the parameters before the first step and after every step, in the same form; one
+            more than there are gradients.
 
     Returns:
         An optimizer whose updates are the differences of the recorded parameters, and a problem,
@@ -228,6 +232,7 @@ def replay(
         TypeError, ValueError: the recording has no steps, the trees differ in structure or shapes,
             they contain anything but floating-point arrays, or the numbers of steps do not fit.
 
+    >>> import optax
     >>> from jaxnet import compare_optimizers
     >>> w, velocity, gradients, parameters = np.ones(3), 0.0, [], [np.ones(3)]
     >>> for step in range(20):
@@ -241,7 +246,7 @@ def replay(
     'rounding'
     """
     for name, rows in (("gradients", gradients), ("parameters", parameters)):
-        if not isinstance(rows, (Sequence, np.ndarray)) or isinstance(rows, str):
+        if not isinstance(rows, (Sequence, np.ndarray)):
             raise checks.InvalidType(
                 f"expected a list of {name}, one for each step. Received: {checks.describe(rows)}"
             )
@@ -260,7 +265,7 @@ def replay(
     return optimizer, Problem("recording", parameters[0], source)
 
 
-def _stack(rows: Sequence[PyTree]) -> PyTree:
+def _stack(rows: Sequence[PyTree] | np.ndarray) -> PyTree:
     return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
 

@@ -10,11 +10,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jaxtyping import Array, Bool, Int, PyTree, UInt8
 
 from jaxnet.core import checks, tracing
-from jaxnet.testing.torch_step import Kind, TorchFactory, TorchStep, learn_state
+from jaxnet.testing.torch_step import Kind, PackedStep, TorchFactory, TorchStep, learn_state
 
 
 def subtract(new: PyTree, old: PyTree) -> PyTree:
@@ -160,17 +161,24 @@ def update_torch(
     """Takes a step on the host."""
     step = TorchStep(make, _find_kinds(parameters))
     kinds = _learn_kinds(step)
-    old, slopes = ([_to_bytes(p) for p in jax.tree.leaves(t)] for t in (parameters, gradients))
-    before = {path: _to_bytes(state.parts[path]) for path in kinds}
-    types = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), (old, before))
-    updates, after = jax.pure_callback(
-        step, types, state.started, old, slopes, before, vmap_method="sequential"
+    if not kinds:  # PyTorch refuses an empty list of parameters
+        return parameters, state
+    before = [state.parts[path] for path in kinds]
+    arguments = jax.tree.leaves((state.started, parameters, gradients, before))
+    packed = list(map(_to_bytes, arguments))
+    sizes, n = tuple(leaf.size for leaf in packed), len(step.kinds)
+    call = PackedStep(step, tuple(kinds), sizes)
+    sizes = sizes[1 : n + 1] + sizes[2 * n + 1 :]
+    result = jax.pure_callback(
+        call,
+        jax.ShapeDtypeStruct((sum(sizes),), jnp.uint8),
+        jnp.concatenate(packed),
+        vmap_method="sequential",
     )
-    leaves = map(_from_bytes, updates, step.kinds)
-    parts = {path: _from_bytes(after[path], kind) for path, kind in kinds.items()}
-    return jax.tree.unflatten(jax.tree.structure(parameters), leaves), TorchState(
-        jnp.ones((), bool), parts
-    )
+    rows = jnp.split(result, np.cumsum(sizes)[:-1])
+    leaves = list(map(_from_bytes, rows, [*step.kinds, *kinds.values()]))
+    updates = jax.tree.unflatten(jax.tree.structure(parameters), leaves[:n])
+    return updates, TorchState(jnp.ones((), bool), dict(zip(kinds, leaves[n:], strict=True)))
 
 
 def _find_kinds(parameters: PyTree) -> tuple[Kind, ...]:

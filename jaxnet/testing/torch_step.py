@@ -5,7 +5,8 @@ attributes are set to the given state, and they are read after the step.
 
 A compiled program calls this function, often in another thread. A context such as
 `jax.enable_x64(True)` does not hold there, and JAX rounds arguments of float64 to float32. So all
-arrays are passed as their bytes. Nothing here calls JAX, which could wait for itself.
+arrays are passed as their bytes, in a single array, since each argument takes time. Nothing here
+calls JAX, which could wait for itself.
 """
 
 import dataclasses
@@ -44,8 +45,6 @@ class Kind(NamedTuple):
 class TorchStep:
     """A step of a PyTorch optimizer.
 
-    A dataclass, since programs that call equal ones are the same program.
-
     Attributes:
         make: makes the optimizer.
         kinds: the types of the parameters.
@@ -55,7 +54,11 @@ class TorchStep:
     kinds: tuple[Kind, ...]
 
     def __call__(
-        self, started: Any, parameters: list[Any], gradients: list[Any], state: dict[str, Any]
+        self,
+        started: bool,
+        parameters: list[Bytes],
+        gradients: list[Bytes],
+        state: dict[str, Bytes],
     ) -> tuple[list[Bytes], dict[str, Bytes]]:
         """Takes a step.
 
@@ -69,7 +72,7 @@ class TorchStep:
         """
         tensors = self.read(parameters)
         optimizer = self.make_optimizer(tensors)
-        if np.array(started):
+        if started:
             self.advance(optimizer, tensors, parameters)  # which makes the tensors of the state
             self.write_state(optimizer, tensors, state)
             for tensor, start in zip(tensors, self.read(parameters), strict=True):
@@ -77,7 +80,7 @@ class TorchStep:
         updates = self.advance(optimizer, tensors, gradients)
         return updates, self.read_state(optimizer, tensors)[1]
 
-    def read(self, leaves: list[Any]) -> list[Any]:
+    def read(self, leaves: list[Bytes]) -> list[Any]:
         """Makes tensors that require gradients from bytes."""
         return [
             _read_tensor(np.array(leaf), kind).requires_grad_()
@@ -94,7 +97,7 @@ class TorchStep:
             )
         return optimizer
 
-    def advance(self, optimizer: Any, tensors: list[Any], gradients: list[Any]) -> list[Bytes]:
+    def advance(self, optimizer: Any, tensors: list[Any], gradients: list[Bytes]) -> list[Bytes]:
         """Changes the tensors by a step, and returns the updates."""
         before = [tensor.detach().clone() for tensor in tensors]
         for tensor, gradient in zip(tensors, self.read(gradients), strict=True):
@@ -124,7 +127,7 @@ class TorchStep:
         _visit(vars(optimizer), "", read)
         return kinds, data
 
-    def write_state(self, optimizer: Any, tensors: list[Any], state: dict[str, Any]) -> None:
+    def write_state(self, optimizer: Any, tensors: list[Any], state: dict[str, Bytes]) -> None:
         """Sets the numbers and tensors in an optimizer's attributes."""
 
         def write(path: str, leaf: Any) -> Any:
@@ -135,6 +138,32 @@ class TorchStep:
             return leaf
 
         _visit(vars(optimizer), "", write)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackedStep:
+    """A step of a PyTorch optimizer whose arguments and results are one array of bytes each.
+
+    It is a dataclass, since programs that call equal ones are the same program.
+
+    Attributes:
+        step: the step.
+        paths: those of the optimizer's state.
+        sizes: the numbers of bytes of what is packed: whether there was a step before, the
+            parameters, the gradients and the state.
+    """
+
+    step: TorchStep
+    paths: tuple[str, ...]
+    sizes: tuple[int, ...]
+
+    def __call__(self, data: Any) -> Bytes:
+        """Takes a step, and returns the updates and the state."""
+        (started, *leaves) = np.split(np.array(data), np.cumsum(self.sizes)[:-1])
+        n = len(self.step.kinds)
+        state = dict(zip(self.paths, leaves[2 * n :], strict=True))
+        updates, after = self.step(bool(started[0]), leaves[:n], leaves[n : 2 * n], state)
+        return np.concatenate([*updates, *(after[path] for path in self.paths)])
 
 
 def learn_state(step: TorchStep) -> dict[str, Kind]:
