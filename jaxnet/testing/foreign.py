@@ -200,13 +200,13 @@ def _find_held(kind: Kind) -> Kind:
     return Kind("uint8", (math.prod(kind.shape) * dtype.itemsize,))
 
 
-def _to_bytes(array: Array) -> UInt8[Array, " bytes"]:
+def _to_bytes(array: Array) -> UInt8[Array, "_"]:
     if array.dtype == bool:
         array = array.astype(jnp.uint8)
     return jax.lax.bitcast_convert_type(array, jnp.uint8).reshape(-1)
 
 
-def _from_bytes(data: UInt8[Array, " bytes"], kind: Kind) -> Array:
+def _from_bytes(data: UInt8[Array, "_"], kind: Kind) -> Array:
     if kind.dtype == "bool":
         return data.reshape(kind.shape).astype(bool)
     size = jnp.dtype(kind.dtype).itemsize

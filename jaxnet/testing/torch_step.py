@@ -18,7 +18,7 @@ from jaxtyping import UInt8
 
 from jaxnet.core import checks
 
-Bytes: TypeAlias = UInt8[np.ndarray, " bytes"]
+Bytes: TypeAlias = UInt8[np.ndarray, "_"]
 
 
 @runtime_checkable
