@@ -1599,7 +1599,7 @@ Received: tuple (1, 2, 3)
 ValueError: from_triple: expected get_params that returns 1 leaves of the state.
 Received: a computation
 >>> adapters.from_triple((lambda p: (p, p), power, lambda s: s)).init(np.ones(2))
-ValueError: from_triple: expected get_params that returns 1 leaves of the state. Received: [0, 1]
+ValueError: from_triple: expected get_params that returns 1 leaves of the state. Received: 2 leaves
 >>> adapters.from_keras(Torch())
 TypeError: from_keras: expected a function for make. Received: Torch Adam( lr: 0.001 )
 >>> adapters.from_torch(Torch())

@@ -69,16 +69,18 @@ def update_triple(
 def _find_parameters(triple: tuple[Any, Any, Any], parameters: PyTree) -> tuple[Any, list[int]]:
     """Returns the structure of the state, and which of its leaves are the parameters, in order."""
     structure: Any = jax.tree.structure(tracing.shapes(triple[0], parameters))
-    numbers = list(range(structure.num_leaves))
+    markers = [object() for _ in range(structure.num_leaves)]  # nothing can be computed of them
     try:
-        copies = jax.tree.leaves(triple[2](structure.unflatten(numbers)))
-    except Exception:  # it computes something, which numbers in place of arrays do not support
-        copies = []
+        copies = [
+            markers.index(m) for m in jax.tree.leaves(triple[2](structure.unflatten(markers)))
+        ]
+    except Exception:
+        copies = None
     count = len(jax.tree.leaves(parameters))
-    if len(copies) != count or any(i not in numbers for i in copies):
+    if copies is None or len(copies) != count:
+        received = "a computation" if copies is None else f"{len(copies)} leaves"
         raise checks.InvalidValue(
-            f"expected get_params that returns {count} leaves of the state. "
-            f"Received: {checks.shorten(repr(copies)) if copies else 'a computation'}"
+            f"expected get_params that returns {count} leaves of the state. Received: {received}"
         )
     return structure, copies
 

@@ -188,13 +188,22 @@ def test_a_recording(monkeypatch):
     assert result.verdict == "rounding", result
     assert result.problems[0].steps == 80
 
+    tiny, problem = adapters.replay(*record(1e-9))  # less than the float32 spacing of parameters
+    reference = optax.adamw(1e-9, weight_decay=DECAY)
+    result = compare(tiny, reference, monkeypatch, problem=problem)
+    assert result.verdict == "rounding"
+    assert max(result.problems[0].units.values()) <= 2
+
+
+def test_a_recording_of_another_rule(monkeypatch):
+    reference = optax.adamw(RATE, weight_decay=DECAY)
     doubled, problem = adapters.replay(*record(2 * RATE))
     result = compare(doubled, reference, monkeypatch, steps=200, problem=problem)
     assert result.verdict == "different"
     assert (result.first.dtype, result.first.step) == ("float64", 1)
 
-    without_decay = optax.adam(RATE)
-    result = compare(optimizer, without_decay, monkeypatch, steps=200, problem=problem)
+    optimizer, problem = adapters.replay(*record())
+    result = compare(optimizer, optax.adam(RATE), monkeypatch, steps=200, problem=problem)
     assert result.verdict == "different"
     assert (result.first.dtype, result.first.step) == ("float64", 1)
 
