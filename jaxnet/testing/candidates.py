@@ -1,10 +1,12 @@
 """The forms in which users pass an optimizer, and the checks that all of them have to pass."""
 
+import os
 import traceback
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import optax
 from jaxtyping import PyTree
 
@@ -129,9 +131,10 @@ def find_place(error: Exception) -> str | None:
     """Finds the line of the user's code that raised an exception.
 
     Returns:
-        "file:line" of the innermost frame that is in no file of JAX, optax or jaxnet; None if there
-            is none, as for a function that was called with too many arguments.
+        "file:line" of the innermost frame that is in no file of JAX, optax, jaxnet or jaxtyping;
+            None if there is none, as for a function that was called with too many arguments.
     """
+    others = *tracing.FOLDERS, os.path.join(os.path.dirname(jaxtyping.__file__), ""), "<"
     frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if not f.filename.startswith((*tracing.FOLDERS, "<"))]
+    own = [frame for frame in frames if not frame.filename.startswith(others)]
     return f"{own[-1].filename}:{own[-1].lineno}" if own else None

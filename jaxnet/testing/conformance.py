@@ -6,7 +6,7 @@ gradients, any pytree and every precision. Each requirement has a name, and the 
 observation. Given a reference, the report also says whether the update rules agree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import optax
@@ -22,7 +22,14 @@ from jaxnet.testing.candidates import (
     make_optimizer,
 )
 from jaxnet.testing.comparison import Comparison, compare_optimizers
-from jaxnet.testing.subject import Failed, NotApplicable, Requirement, Subject, forget_traces
+from jaxnet.testing.subject import (
+    Advice,
+    Failed,
+    NotApplicable,
+    Requirement,
+    Subject,
+    forget_traces,
+)
 
 REQUIREMENTS: dict[str, Requirement] = {
     "state keeps its shapes and dtypes": state.require_type,
@@ -41,6 +48,10 @@ REQUIREMENTS: dict[str, Requirement] = {
     "state can be serialized": state.require_serialization,
     "step counter does not overflow": state.require_step_counter,
     "decreases a quadratic": updates.require_descent,
+    "works with optax.masked": updates.require_mask,
+    "accepts the parameters by keyword": updates.require_keyword,
+    "ignores extra arguments": updates.require_extra_arguments,
+    "accepts a schedule": updates.require_schedule,
 }
 
 
@@ -49,13 +60,19 @@ class Check(NamedTuple):
 
     Attributes:
         name: the requirement.
-        passed: whether it holds; None if it is not applicable.
-        seen: the observation, or why the requirement is not applicable.
+        passed: whether it holds; None if it is not applicable, or if it is a matter of advice.
+        seen: the observation, the advice, or why the requirement is not applicable.
+        is_advice: whether the observation is advice: most uses do without the property.
     """
 
     name: str
     passed: bool | None
     seen: str
+    is_advice: bool = False
+
+    def __str__(self) -> str:
+        words = {True: "passed", False: "FAILED", None: "advice" if self.is_advice else "-"}
+        return words[self.passed]
 
 
 class Report(NamedTuple):
@@ -75,15 +92,31 @@ class Report(NamedTuple):
         """Whether no check failed."""
         return all(check.passed is not False for check in self.checks)
 
-    def raise_if_failed(self) -> None:
-        """Raises an `AssertionError` that contains the report if a check failed."""
-        if not self.passed:
+    def raise_if_failed(self, *, allow: Collection[str] = ()) -> None:
+        """Raises an `AssertionError` that contains the report if a check failed.
+
+        Args:
+            allow: the names of checks that may fail.
+
+        Raises:
+            ValueError: a name of no check.
+        """
+        if isinstance(allow, str):
+            raise TypeError(
+                f"raise_if_failed: expected a list of names for allow. Received: str {allow!r}"
+            )
+        unknown = {*allow} - {check.name for check in self.checks}
+        if unknown:
+            raise ValueError(
+                "raise_if_failed: expected names of checks for allow. "
+                f"Received: {', '.join(map(repr, sorted(unknown)))}"
+            )
+        if any(check.passed is False and check.name not in allow for check in self.checks):
             raise AssertionError(f"the optimizer does not conform\n\n{self}")
 
     def __str__(self) -> str:
         width = max(len(check.name) for check in self.checks)
-        words = {True: "passed", False: "FAILED", None: "-"}
-        lines = [f"{words[c.passed]:6}  {c.name:{width}}  {c.seen}" for c in self.checks]
+        lines = [f"{c!s:6}  {c.name:{width}}  {c.seen}" for c in self.checks]
         failed = sum(check.passed is False for check in self.checks)
         total = sum(check.passed is not None for check in self.checks)
         lines += ["", f"{failed} of {total} checks failed" if failed else f"{total} checks passed"]
@@ -148,6 +181,8 @@ def _check(name: str, require: Requirement, subject: Subject) -> Check:
         return Check(name, True, require(subject))
     except NotApplicable as reason:
         return Check(name, None, str(reason))
+    except Advice as advice:
+        return Check(name, None, str(advice), is_advice=True)
     except Failed as failure:
         return Check(name, False, str(failure))
     except Exception as error:  # raised by the optimizer

@@ -13,7 +13,9 @@ from jaxtyping import Float
 from jaxnet.testing.fits import Formula, Numbers, describe_formula, fit_first, is_same
 from jaxnet.testing.lockstep import Leaves
 
-Moments = dict[str, Float[np.ndarray, "steps+1 elements"]]
+Moments = dict[
+    str, Float[np.ndarray, "rows elements"]
+]  # a row before the first step, and after each
 
 _RTOL = 1e-6  # of numbers that are equal up to rounding
 
@@ -151,7 +153,7 @@ def describe_pairs(pairs: list[Pair], source: Gradients) -> Iterator[str]:
 
 
 def describe_precision(ours: Moments, theirs: Moments) -> Iterator[str]:
-    """Names the candidate's moments that are rounded to a narrower dtype, unlike the reference's."""
+    """Names the candidate's moments that are rounded to a dtype, unlike the reference's."""
     for dtype in (jnp.bfloat16, jnp.float16, jnp.float32):
         if not any(_is_rounded(moment, dtype) for moment in theirs.values()):
             names = [name for name, moment in ours.items() if _is_rounded(moment, dtype)]

@@ -12,6 +12,7 @@ from jaxtyping import PyTree
 
 from jaxnet.core import dtypes, trees
 from jaxnet.testing.subject import (
+    Advice,
     Failed,
     NotApplicable,
     Subject,
@@ -103,7 +104,7 @@ _COUNTED = 5  # steps, after which a scalar of this value is taken for a step co
 
 
 def require_step_counter(subject: Subject) -> str:
-    """A step counter is an integer and does not overflow."""
+    """A step counter is an integer and does not overflow; at its end, updates are finite."""
     state = advance_state(subject, _COUNTED)
     leaves, structure = jax.tree.flatten(state)
     paths = list(trees.named_leaves(state))
@@ -112,15 +113,15 @@ def require_step_counter(subject: Subject) -> str:
         dtype = jnp.result_type(leaves[i])
         if jnp.issubdtype(dtype, jnp.floating):
             last = 2 ** (jnp.finfo(dtype).nmant + 1)
-            raise Failed(f"{paths[i]!r} counts steps in {dtype}, which cannot count past {last}")
+            raise Advice(f"{paths[i]!r} counts steps in {dtype}, which cannot count past {last}")
         largest = jnp.asarray(jnp.iinfo(dtype).max, dtype)
         full = jax.tree.unflatten(structure, [*leaves[:i], largest, *leaves[i + 1 :]])
         updates, after = jax.jit(subject.update)(make_tree(1), full, make_tree(0))
         count = jax.tree.leaves(after)[i]
-        if count <= 0:
-            raise Failed(f"{paths[i]!r} overflows from {largest} to {count}")
         if not is_finite(updates):
             raise Failed(f"updates are non-finite when {paths[i]!r} is {largest}")
+        if count <= 0:
+            raise Advice(f"{paths[i]!r} overflows from {largest} to {count}")
     names = ", ".join(repr(paths[i]) for i in counters)
     return f"a step from {names} = {largest}" if counters else "no step counter in the state"
 

@@ -1,8 +1,9 @@
 """The optimizer under test, and the operations that its requirements share.
 
 A requirement is a function that tests one property of a `Subject`. It returns an observation in a
-few words. It raises `Failed` if the property does not hold and `NotApplicable` if it cannot be
-tested; any other exception, raised by the optimizer, is a failure too. All requirements use one
+few words. It raises `Failed` if the property does not hold, `Advice` if most uses do without it,
+and `NotApplicable` if it cannot be tested; any other exception, raised by the optimizer, is a
+failure too. All requirements use one
 small tree of parameters: a matrix, a scalar and a vector.
 """
 
@@ -44,6 +45,10 @@ Requirement: TypeAlias = Callable[[Subject], str]
 
 class Failed(Exception):
     """The property does not hold; the message is the observation."""
+
+
+class Advice(Exception):
+    """The property does not hold, which most uses do without; the message is the observation."""
 
 
 class NotApplicable(Exception):
@@ -113,7 +118,7 @@ def is_finite(tree: PyTree) -> bool:
 
 
 def check_equal(received: PyTree, expected: PyTree, difference: str) -> None:
-    """Raises `Failed` if two float64 trees differ by more than rounding.
+    """Raises `Failed` if two float64 trees differ by more than rounding; NaN equals NaN.
 
     Args:
         received, expected: the trees.

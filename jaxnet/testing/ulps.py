@@ -20,8 +20,8 @@ def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike =
         scale: the unit is the ULP of the largest of `|a|`, `|b|` and `|scale|`.
 
     Returns:
-        The distances in float64: 0 for equal infinities; infinite where only one element is
-        non-finite, and for NaN.
+        The distances in float64: 0 for equal infinities and for two NaN; infinite where only one
+        element is non-finite, and for NaN and a number.
 
     >>> ulp_distance(np.array([1.0, 0.0, np.inf]), np.array([1.0 + 2**-22, 0.0, 1.0]), "float32")
     array([ 2.,  0., inf])
@@ -32,5 +32,6 @@ def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike =
     exponent = np.frexp(largest)[1] - 1
     ulp = np.ldexp(1.0, np.maximum(exponent, info.minexp) - info.nmant)
     with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(a == b, 0, np.abs(a - b) / ulp)
+        same = (a == b) | (np.isnan(a) & np.isnan(b))
+        distance = np.where(same, 0, np.abs(a - b) / ulp)
     return np.where(np.isnan(distance), np.inf, distance)

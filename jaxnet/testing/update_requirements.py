@@ -11,9 +11,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import PyTree
 
-from jaxnet.testing.candidates import describe_error
+from jaxnet.testing.candidates import LEARNING_RATE, as_optimizer, describe_error
 from jaxnet.testing.subject import (
     STEPS,
+    Advice,
     Failed,
     Function,
     NotApplicable,
@@ -136,13 +137,14 @@ def require_eval_shape(subject: Subject) -> str:
 
 
 def require_dtypes(subject: Subject) -> str:
-    """Updates have the parameters' dtype in every precision."""
+    """Updates have the parameters' dtype in every precision, and the state keeps its dtypes."""
     dtypes = ["bfloat16", "float16", "float32", "float64"]
     for dtype in dtypes:
         with jax.enable_x64(dtype == "float64"):
             parameters = make_tree(0, dtype)
             state = subject.init(parameters)
-            updates, _ = jax.eval_shape(subject.update, parameters, state, parameters)
+            updates, after = jax.eval_shape(subject.update, parameters, state, parameters)
+            check_tree(f"states for {dtype} parameters", after, "the one before", state)
             others = {str(leaf.dtype) for leaf in jax.tree.leaves(updates)} - {dtype}
             if others:
                 raise Failed(f"updates of {dtype} parameters are {', '.join(sorted(others))}")
@@ -231,3 +233,63 @@ def require_descent(subject: Subject) -> str:
     if not after < before:
         raise Failed(f"from {before:.4g} to {after:.4g} in 100 steps on a quadratic")
     return f"from {before:.4g} to {after:.4g} in 100 steps on a quadratic"
+
+
+def require_mask(subject: Subject) -> str:
+    """Within `optax.masked`, updates of masked leaves are the gradients."""
+    mask = {"matrix": True, "scalar": False, "vector": True}
+    masked = optax.masked(optax.GradientTransformation(subject.init, subject.update), mask)
+    gradients, parameters = make_tree(1), make_tree(0)
+    updates, _ = masked.update(gradients, masked.init(parameters), parameters)
+    check_tree("updates", updates, "the parameters", parameters)
+    if not is_bitwise_equal(updates["scalar"], gradients["scalar"]):
+        raise Failed("a masked leaf changes")
+    return "one of three leaves masked"
+
+
+def require_keyword(subject: Subject) -> str:
+    """`update` accepts the parameters by optax's name, `params`."""
+    state = subject.init(make_tree(0))
+    expected = subject.update(make_tree(1), state, make_tree(0))
+    try:
+        received = subject.update(make_tree(1), state, params=make_tree(0))
+    except TypeError as error:
+        raise Advice(f"optax calls its third argument `params`; {describe_error(error)}") from error
+    if not is_bitwise_equal(expected, received):
+        raise Failed("parameters by keyword give other updates")
+    return "the same bits as by position"
+
+
+def require_extra_arguments(subject: Subject) -> str:
+    """`update` ignores extra arguments, which others in a chain need."""
+    state = subject.init(make_tree(0))
+    expected = subject.update(make_tree(1), state, make_tree(0))
+    try:
+        received = subject.update(make_tree(1), state, make_tree(0), value=jnp.ones(()))
+    except TypeError as error:
+        raise Advice(
+            f"`optax.with_extra_args_support` adds them; {describe_error(error)}"
+        ) from error
+    if not is_bitwise_equal(expected, received):
+        raise NotApplicable("the updates depend on `value`")
+    return "the same bits with and without `value`"
+
+
+def require_schedule(subject: Subject) -> str:
+    """A constant schedule gives the updates of the number."""
+    if subject.factory is None:
+        raise NotApplicable("needs a function of the learning rate")
+    factory = subject.factory
+
+    def run(rate: Any) -> PyTree:
+        init, update = as_optimizer("optimizer", factory(rate))
+        return _run_two_steps(init, update, make_tree(1, float))
+
+    with jax.enable_x64(True):
+        expected = run(LEARNING_RATE)
+        try:
+            received = run(lambda step: LEARNING_RATE)
+        except Exception as error:
+            raise Advice(f"the rate cannot be a schedule; {describe_error(error)}") from error
+        check_equal(received, expected, "a constant schedule differs from the number")
+    return "a constant schedule agrees with the number"
