@@ -29,6 +29,8 @@ def adam(
     eps: Number = 1e-8,
     eps_root: Number = 0.0,
     mu_dtype: DTypeLike | None = None,
+    *,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Adam, adaptive moment estimation.
 
@@ -48,6 +50,7 @@ def adam(
         eps_root: at least 0. A positive value keeps the derivative of the update finite at a
             gradient of 0, for differentiation through training.
         mu_dtype: the dtype of `mu`; by default that of the parameters.
+        nesterov: whether to use Nesterov momentum, as in `nadam`.
 
     Reference: Kingma and Ba, Adam: a method for stochastic optimization, 2014.
 
@@ -55,7 +58,8 @@ def adam(
     >>> optimizer.update(jnp.array([2.0, -5.0]), optimizer.init(jnp.array([1.0, 1.0])))[0]
     Array([-0.1,  0.1], dtype=float32)
     """
-    return _make_adam("adam", learning_rate, b1, b2, eps, eps_root, mu_dtype)
+    fields = b1, b2, eps, eps_root, nesterov
+    return _make_adam("adam", learning_rate, fields, mu_dtype)
 
 
 @checks.door
@@ -68,6 +72,8 @@ def adamw(
     mu_dtype: DTypeLike | None = None,
     weight_decay: LearningRate = 1e-4,
     mask: Mask = None,
+    *,
+    nesterov: bool = False,
 ) -> optax.GradientTransformation:
     """Adam with decoupled weight decay.
 
@@ -77,7 +83,7 @@ def adamw(
     with `m_hat` and `v_hat` as in `adam`.
 
     Args:
-        learning_rate, b1, b2, eps, eps_root, mu_dtype: as in `adam`.
+        learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov: as in `adam`.
         weight_decay: at least 0; a number, a traced array or a schedule. It is multiplied by the
             learning rate, as in PyTorch and optax but not in the paper. The default is optax's;
             that of PyTorch is 1e-2, of Keras 4e-3. The decay of a bfloat16 parameter is computed
@@ -92,8 +98,9 @@ def adamw(
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(parameters), parameters)[0]
     Array([-0.15], dtype=float32)
     """
+    fields = b1, b2, eps, eps_root, nesterov
     decay = rule.check_rate("weight_decay", weight_decay), mask
-    return _make_adam("adamw", learning_rate, b1, b2, eps, eps_root, mu_dtype, decay=decay)
+    return _make_adam("adamw", learning_rate, fields, mu_dtype, decay)
 
 
 @checks.door
@@ -124,32 +131,29 @@ def nadam(
     >>> optimizer.update(jnp.array([2.0]), optimizer.init(jnp.array([1.0])))[0]
     Array([-0.1474], dtype=float32)
     """
-    return _make_adam("nadam", learning_rate, b1, b2, eps, eps_root, mu_dtype, nesterov=True)
+    return _make_adam("nadam", learning_rate, (b1, b2, eps, eps_root, True), mu_dtype)
 
 
 def _make_adam(
     name: str,
     learning_rate: LearningRate,
-    b1: Number,
-    b2: Number,
-    eps: Number,
-    eps_root: Number,
+    fields: tuple[Number, Number, Number, Number, bool],
     mu_dtype: DTypeLike | None,
-    *,
-    nesterov: bool = False,
     decay: tuple[LearningRate, Mask] | None = None,
 ) -> optax.GradientTransformation:
+    b1, b2, eps, eps_root, nesterov = fields
     learning_rate = rule.check_rate("learning_rate", learning_rate)
     rule.check_decay("b1", b1)
     rule.check_decay("b2", b2)
     checks.number("eps", eps, 0)
     checks.number("eps_root", eps_root, 0)
+    checks.boolean("nesterov", nesterov)
     return rule.make_optimizer(
         name,
         _init_adam,
         _update_adam,
         starts=(rule.check_dtype("mu_dtype", mu_dtype),),
-        fields=(learning_rate, b1, b2, eps, eps_root, nesterov, decay),
+        fields=(learning_rate, *fields, decay),
     )
 
 

@@ -3,9 +3,12 @@
 from collections.abc import Iterator
 
 import numpy as np
+from jaxtyping import Float
 
 from jaxnet.testing.fits import Formula, Numbers, describe_formula, fit_first, is_same
 from jaxnet.testing.moments import Gradients, Pair, describe_clipping
+
+Ratios = Float[np.ndarray, "compared elements"]  # of the steps that can be compared
 
 _LOOSE_RTOL = 1e-3  # of numbers that are equal up to a small term, such as eps
 _LARGE_SQUARE = 1e-8  # its root is far above eps
@@ -55,7 +58,7 @@ def describe_ratios(
         yield from _look_ahead(ratios, source.gradients, mean, rows)
 
 
-def _correction(ratios: Numbers, t: np.ndarray, mean: Pair | None, square: Pair) -> Iterator[str]:
+def _correction(ratios: Ratios, t: np.ndarray, mean: Pair | None, square: Pair) -> Iterator[str]:
     """Recognizes a ratio that is the same for all elements of a step, by its value in each step."""
     b1, b2 = (p.formulas[1]["itself"] if p and p.formulas[1] else 0.0 for p in (mean, square))
     factors = np.nanmedian(ratios, axis=1)
@@ -84,7 +87,7 @@ def _correction(ratios: Numbers, t: np.ndarray, mean: Pair | None, square: Pair)
         yield fits[0]
 
 
-def _power(ratios: Numbers, square: Pair, rows: np.ndarray) -> Iterator[str]:
+def _power(ratios: Ratios, square: Pair, rows: np.ndarray) -> Iterator[str]:
     """Recognizes a power of the mean square as the ratio."""
     slopes = []
     for row, ratio in zip(rows, ratios, strict=True):
@@ -102,7 +105,7 @@ def _power(ratios: Numbers, square: Pair, rows: np.ndarray) -> Iterator[str]:
         yield f"the update is not divided by the square root of {square.name}"
 
 
-def _old_square(ratios: Numbers, square: Pair, rows: np.ndarray) -> Iterator[str]:
+def _old_square(ratios: Ratios, square: Pair, rows: np.ndarray) -> Iterator[str]:
     old, new = square.reference[rows], square.reference[rows + 1]
     known = np.isfinite(ratios) & (old > _LARGE_SQUARE)
     expected = np.sqrt(new[known] / old[known])
@@ -114,7 +117,7 @@ def _old_square(ratios: Numbers, square: Pair, rows: np.ndarray) -> Iterator[str
         yield f"the update uses {square.name} as it was before the step"
 
 
-def _look_ahead(ratios: Numbers, gradients: Numbers, mean: Pair, rows: np.ndarray) -> Iterator[str]:
+def _look_ahead(ratios: Ratios, gradients: Numbers, mean: Pair, rows: np.ndarray) -> Iterator[str]:
     """Recognizes a numerator that is the moment and a multiple of the gradient."""
     slopes = []
     for row, ratio in zip(rows, ratios, strict=True):

@@ -94,7 +94,8 @@ def _count_moments(table: Table) -> Iterator[str]:
     if ours != theirs:
         names = ", ".join(name.split("/")[-1] for name in table.moments[1])
         known = f" ({names})" if names else ""
-        yield f"the candidate keeps {ours} numbers per parameter; reference: {theirs}{known}"
+        counted = f"{ours} moment{'' if ours == 1 else 's'}"
+        yield f"the candidate's state has {counted}; the reference's: {theirs}{known}"
 
 
 def list_names(names: list[str], total: int) -> str:
@@ -203,8 +204,8 @@ def _weight_decay(table: Table) -> Iterator[str]:
     factor = np.vdot(parameters, difference) / size
     rest = difference - factor * parameters
     if factor and np.linalg.norm(rest) <= _RTOL * np.linalg.norm(difference):
-        where = "" if len(wrong) == len(table.leaves) else " of these leaves"
-        yield f"the updates{where} differ by {factor:.6g} times the parameters: weight decay"
+        subject = "the" if len(wrong) == len(table.leaves) else "the other leaves'"
+        yield f"{subject} updates differ by {factor:.6g} times the parameters: weight decay"
 
 
 _GENERAL = (

@@ -13,9 +13,8 @@ from jaxtyping import Float
 from jaxnet.testing.fits import Formula, Numbers, describe_formula, fit_first, is_same
 from jaxnet.testing.lockstep import Leaves
 
-Moments = dict[
-    str, Float[np.ndarray, "rows elements"]
-]  # a row before the first step, and after each
+Moment = Float[np.ndarray, "states elements"]  # before the first step, and after each
+Moments = dict[str, Moment]
 
 _RTOL = 1e-6  # of numbers that are equal up to rounding
 
@@ -68,8 +67,8 @@ class Pair(NamedTuple):
     """A moment of the reference and its counterpart; rows are steps, from before the first."""
 
     name: str
-    candidate: Numbers
-    reference: Numbers
+    candidate: Moment
+    reference: Moment
     formulas: tuple[Formula | None, Formula | None]  # the candidate's comes first
 
     def agrees(self) -> bool:
@@ -118,7 +117,7 @@ def pair_moments(ours: Moments, theirs: Moments, source: Gradients) -> list[Pair
     return pairs
 
 
-def _find_gradients(moment: Numbers, formula: Formula | None) -> Numbers | None:
+def _find_gradients(moment: Moment, formula: Formula | None) -> Numbers | None:
     """The gradients that give a moment by a formula, if they do so linearly."""
     if not formula or formula.keys() - {"itself"} != {"g"}:
         return None
@@ -162,7 +161,7 @@ def describe_precision(ours: Moments, theirs: Moments) -> Iterator[str]:
                 return
 
 
-def _is_rounded(moment: Numbers, dtype: Any) -> bool:
+def _is_rounded(moment: Moment, dtype: Any) -> bool:
     with np.errstate(over="ignore"):
         return bool(moment.any() and (moment.astype(dtype).astype(float) == moment).all())
 
@@ -177,36 +176,43 @@ def _are_swapped(pairs: list[Pair]) -> bool:
 
 
 def describe_clipping(effective: Numbers, source: Gradients) -> Iterator[str]:
-    """Describes what was done to the gradients before they were used.
+    """Describes what was done to the gradients before they were used, if only one thing fits.
 
     Args:
         effective: the gradients that were used.
         source: the gradients that were given.
     """
-    g = source.gradients
     largest = np.abs(effective).max()
     if not np.isfinite(largest) or largest == 0:
         return
-    clipped = np.clip(g, -largest, largest)
-    if (clipped != g).any() and np.allclose(effective, clipped, rtol=0, atol=_RTOL * largest):
-        yield f"gradients are clipped to {largest:.6g}, each element by itself"
+    clipped = np.clip(source.gradients, -largest, largest)
+    found = []
+    if (clipped != source.gradients).any() and _is_close(effective, clipped):
+        found.append(f"gradients are clipped to {largest:.6g}, each element by itself")
+    groups = {"the global norm of the gradients": [slice(None)]}
+    if len(source.leaves) > 1:
+        groups["the norm of each leaf's gradients"] = list(source.leaves.values())
+    for name, columns in groups.items():
+        found += (f"{name} is {text}" for text in _describe_norms(effective, source, columns))
+    if len(found) == 1:
+        yield found[0]
+
+
+def _describe_norms(effective: Numbers, source: Gradients, groups: list[slice]) -> Iterator[str]:
+    def norms(numbers: Numbers) -> np.ndarray:
+        return np.stack([np.linalg.norm(numbers[:, c], axis=1) for c in groups], axis=1)
+
+    given, used = norms(source.gradients), norms(effective)
+    factors = np.divide(used, given, out=np.zeros_like(given), where=given > 0)
+    parts = [factors[:, i, None] * source.gradients[:, c] for i, c in enumerate(groups)]
+    if not _is_close(effective, np.concatenate(parts, axis=1)):
         return
-    for name, groups in (
-        ("the global norm of the gradients is", [slice(None)]),
-        ("the norm of each leaf's gradients is", list(source.leaves.values())),
-    ):
-        norms = np.stack([np.linalg.norm(g[:, c], axis=1) for c in groups], axis=1)
-        used = np.stack([np.linalg.norm(effective[:, c], axis=1) for c in groups], axis=1)
-        limit = used.max()
-        factors = np.divide(used, norms, out=np.zeros_like(norms), where=norms > 0)
-        scaled = np.concatenate(
-            [factors[:, i : i + 1] * g[:, c] for i, c in enumerate(groups)], axis=1
-        )
-        if not np.allclose(effective, scaled, rtol=_RTOL, atol=_RTOL * limit):
-            continue
-        if np.allclose(used, np.minimum(norms, limit), rtol=1e-5, atol=0):
-            yield f"{name} clipped to {limit:.6g}"
-            return
-        if np.allclose(used[norms > 0], limit, rtol=1e-3):
-            yield f"{name} divided out"
-            return
+    limit = used.max()
+    if (given > limit).any() and np.allclose(used, np.minimum(given, limit), rtol=1e-5, atol=0):
+        yield f"clipped to {limit:.6g}"
+    elif np.allclose(used[given > 0], limit, rtol=1e-3):
+        yield "divided out"
+
+
+def _is_close(a: Numbers, b: Numbers) -> bool:
+    return bool(np.abs(a - b).max() <= _RTOL * np.abs(b).max())

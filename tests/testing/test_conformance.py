@@ -419,7 +419,7 @@ def test_a_fault_that_gives_nan_fails_once():
 
 @pytest.mark.parametrize("name", ["betas swapped", "L2 in the gradient", "dampening"])
 def test_the_report_includes_the_comparison(name, monkeypatch):
-    candidate, reference, words = optimizer_variants.WRONG[name]
+    candidate, reference, words, *_ = optimizer_variants.WRONG[name]
     monkeypatch.setattr(conformance, "REQUIREMENTS", {})
     report = jaxnet.check_optimizer(candidate, reference=reference)
     assert not report.passed
