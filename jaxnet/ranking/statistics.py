@@ -1,0 +1,209 @@
+"""Statistics: which of two contenders is better on these tasks, or that it cannot be told.
+
+Two runs of the same optimizer differ by the initial parameters and the order of the examples. Two
+tunings of it differ too, since random search finds other hyperparameters. The second difference is
+often the larger one, and more seeds do not show it: all seeds of a contender share the
+hyperparameters that were found. A test over seeds alone would call an optimizer better than itself.
+
+So the variance of both is estimated. The trials of a contender are dealt into groups, and the best
+trial of each group runs with fresh seeds like the best of all. The groups are independent tunings
+with fewer trials. Their variance is taken for that of the whole tuning, which is an upper bound as
+long as more trials make the result of a tuning vary less.
+
+With `x` the logarithm of the test loss, averaged over seeds in each group, the difference of two
+contenders on a task and its variance are
+
+    difference = mean over seeds (x_a - x_b)           of the best trials
+    variance = var(x_a over groups) + var(x_b over groups) + var(x_a - x_b over seeds) / seeds
+
+The test statistic is the sum of the differences over the tasks, over the root of the sum of the
+variances. Its distribution is Student's, with degrees of freedom after Satterthwaite. The p-values
+of all pairs are corrected by Holm's method. The conclusions are about the tasks in the ranking, not
+about others like them.
+
+Reference: Satterthwaite, An approximate distribution of estimates of variance components, 1946;
+Holm, A simple sequentially rejective multiple test procedure, 1979; Fleming and Wallace, How not to
+lie with statistics: the correct way to summarize benchmark results, 1986 (the geometric mean);
+Bouthillier et al., Accounting for variance in machine learning benchmarks, 2021.
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from jaxnet.ranking.trials import Outcome
+
+LEVEL = 0.05  # the probability of any wrong verdict, if no contender differs from another
+POWER = 0.8  # the probability of a verdict that decides how many seeds are needed
+
+
+class Comparison(NamedTuple):
+    """How one contender compares with another.
+
+    Attributes:
+        first, second: the names of the contenders.
+        verdict: "better", "worse" or "cannot be told"; whether the first is.
+        ratio: the geometric mean over tasks and seeds of the first's test loss over the second's;
+            below 1 if the first is better.
+        low, high: the 95 % confidence interval of the ratio, for this pair alone.
+        effect: the standardized effect size, the mean difference of the logarithms over the
+            standard deviation of a single tuning and seed; negative if the first is better.
+        wins: the fraction of tasks and seeds in which the first is better; ties count one half.
+        p_value: two-sided, after the correction for the number of pairs.
+        seeds_needed: the number of seeds for which a difference of the measured size would be told
+            with a probability of 80 %, at the level of this pair alone. Infinite if no number of
+            seeds would do, but more trials or tasks.
+    """
+
+    first: str
+    second: str
+    verdict: str
+    ratio: float
+    low: float
+    high: float
+    effect: float
+    wins: float
+    p_value: float
+    seeds_needed: float
+
+
+def compare_all(
+    names: Sequence[str], outcomes: Sequence[Sequence[Outcome]]
+) -> tuple[Comparison, ...]:
+    """Compares each pair of contenders, in the order of `itertools.combinations`.
+
+    Args:
+        names: of the contenders.
+        outcomes: of each contender on each task.
+    """
+    logs = _logarithms(outcomes)
+    pairs = list(itertools.combinations(range(len(names)), 2))
+    compared = [_compare(names[a], names[b], logs[a], logs[b]) for a, b in pairs]
+    corrected = correct([pair.p_value for pair in compared])
+    return tuple(
+        pair._replace(p_value=p, verdict=_judge(pair.ratio, p))
+        for pair, p in zip(compared, corrected, strict=True)
+    )
+
+
+class Logs(NamedTuple):
+    """The logarithms of a contender's test losses: of the best trials, and the groups' means."""
+
+    best: Float[np.ndarray, "tasks seeds"]
+    groups: Float[np.ndarray, "tasks groups"]
+
+
+def _logarithms(outcomes: Sequence[Sequence[Outcome]]) -> list[Logs]:
+    """The logarithms of all contenders.
+
+    A diverged run counts as twice the worst finite loss of its task. If there is none, all are 1.
+    """
+    tests = np.array([[outcome.test for outcome in row] for row in outcomes])
+    finite = np.where(np.isfinite(tests), tests, -np.inf)
+    worst = finite.max(axis=(0, 2, 3), keepdims=True)
+    tests = np.where(np.isfinite(tests), tests, np.where(worst > 0, 2 * worst, 1.0))
+    logs = np.log(np.maximum(tests, np.finfo(np.float32).tiny))
+    places = [[outcome.winners.index(outcome.best) for outcome in row] for row in outcomes]
+    tasks = np.arange(logs.shape[1])
+    return [
+        Logs(log[tasks, place], log.mean(axis=-1)) for log, place in zip(logs, places, strict=True)
+    ]
+
+
+def _compare(first: str, second: str, a: Logs, b: Logs) -> Comparison:
+    """Compares two contenders, without a correction for the number of pairs."""
+    from scipy import stats
+
+    differences = a.best - b.best
+    tasks, seeds = differences.shape
+    tuning = np.concatenate([a.groups.var(axis=1, ddof=1), b.groups.var(axis=1, ddof=1)])
+    noise = differences.var(axis=1, ddof=1)
+    variances = np.concatenate([tuning, noise / seeds])
+    freedoms = np.repeat([a.groups.shape[1] - 1, seeds - 1], [2 * tasks, tasks])
+    mean, error = differences.mean(), math.sqrt(variances.sum()) / tasks
+    freedom = add_freedoms(variances, freedoms)
+    p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
+    half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
+    low, high = np.exp([mean - half, mean + half])
+    spread = math.sqrt((tuning.sum() + noise.sum()) / (2 * tasks))
+    wins = np.mean((differences < 0) + (differences == 0) / 2)
+    needed = count_seeds(tasks * mean, tuning.sum(), noise.sum(), freedom)
+    effect = mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
+    numbers = map(float, (np.exp(mean), low, high, effect, wins, p, needed))
+    return Comparison(first, second, "cannot be told", *numbers)
+
+
+def add_freedoms(
+    variances: Float[np.ndarray, " parts"], freedoms: Float[np.ndarray, " parts"]
+) -> float:
+    """The degrees of freedom of a sum of variances, after Satterthwaite.
+
+    >>> float(add_freedoms(np.array([2.0, 2.0]), np.array([3, 3])))
+    6.0
+    """
+    total = variances.sum()
+    return float(total**2 / (variances**2 / freedoms).sum()) if total else float(freedoms.sum())
+
+
+def count_seeds(difference: float, tuning: float, noise: float, freedom: float) -> float:
+    """The number of seeds for which a difference is told with a probability of 80 %; at least 2.
+
+    The variance `tuning + noise / seeds` must be at most the square of the difference over the sum
+    of two quantiles. The degrees of freedom are those that were found.
+
+    >>> count_seeds(1.0, 0.0, 1.0, 1e9)  # (1.960 + 0.842)**2 = 7.85
+    8.0
+    >>> count_seeds(1.0, 0.2, 1.0, 1e9)
+    inf
+    """
+    from scipy import stats
+
+    quantiles = stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)
+    left = (difference / quantiles) ** 2 - tuning
+    return max(2.0, float(math.ceil(noise / left))) if left > 0 else math.inf
+
+
+def correct(p_values: Sequence[float]) -> list[float]:
+    """Corrects p-values by Holm's method: that of `k` hypotheses left is multiplied by `k`.
+
+    >>> [round(p, 3) for p in correct([0.01, 0.04, 0.03, 0.005])]
+    [0.03, 0.06, 0.06, 0.02]
+    """
+    order = np.argsort(p_values, kind="stable")
+    factors = np.arange(len(p_values), 0, -1)
+    raised = np.minimum(1, np.maximum.accumulate(np.asarray(p_values)[order] * factors))
+    corrected = np.empty(len(p_values))
+    corrected[order] = raised
+    return corrected.tolist()
+
+
+def _judge(ratio: float, p: float) -> str:
+    if p >= LEVEL:
+        return "cannot be told"
+    return "better" if ratio < 1 else "worse"
+
+
+def median_and_interval(
+    values: Float[np.ndarray, " seeds"],
+) -> tuple[float, float, float]:
+    """The median, and its 95 % confidence interval, which assumes no distribution.
+
+    The interval is between two of the values, which the binomial distribution tells. Below six
+    values it is from the lowest to the highest, with less confidence.
+
+    Reference: Thompson, On confidence ranges for the median, 1936.
+
+    >>> median_and_interval(np.arange(10.0))  # the 2nd and the 9th, with 97.9 %
+    (4.5, 1.0, 8.0)
+    """
+    from scipy import stats
+
+    ordered, count = np.sort(values), len(values)
+    skipped = max(int(stats.binom.ppf((1 - 0.95) / 2, count, 0.5)) - 1, 0)
+    with np.errstate(invalid="ignore"):
+        median = float(np.median(ordered))
+    return median, float(ordered[skipped]), float(ordered[count - 1 - skipped])
