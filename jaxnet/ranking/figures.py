@@ -1,6 +1,7 @@
 """A figure for each result of a ranking. They need matplotlib.
 
 Colours show the six best contenders by the geometric mean of the test losses; the others are grey.
+The tables have the numbers of all.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from jaxnet.ranking.statistics import median_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-_COLOURED, _GREY = 6, "0.75"
+_COLOURED, _BANDS, _GREY = 6, 2, "0.75"
 _VERDICTS = {"better": "tab:blue", "worse": "tab:orange", "cannot be told": "0.92"}
 
 
@@ -37,7 +39,10 @@ def make_figures(ranking: Ranking) -> dict[str, Figure]:
 
 
 def plot_losses(ranking: Ranking) -> Figure:
-    """The median test loss of each contender on each task, with its 95 % interval over seeds."""
+    """The median test loss of each contender on each task, with its 95 % interval over seeds.
+
+    A cross at the right end stands for a median that is infinite, since runs diverged.
+    """
     return _plot_rows(ranking, ranking.losses, ranking.tasks, "test loss")
 
 
@@ -73,24 +78,30 @@ def plot_comparisons(ranking: Ranking) -> Figure:
 
 
 def plot_tuning_curves(ranking: Ranking) -> Figure:
-    """The median of the lowest validation loss after each number of trials; bands of the best."""
+    """The median of the lowest validation loss after each number of trials.
+
+    The two best contenders have their simultaneous 95 % confidence bands.
+    """
     columns = min(len(ranking.tasks), 4)
     figure, axes = _figure(3.2 * columns, 2.7, -(-len(ranking.tasks) // columns), columns)
     lines: dict[str, Any] = {}
     for t, task in enumerate(ranking.tasks):
         curves = [tuning_curve(row[t].validation) for row in ranking.outcomes]
+        numbers = np.arange(1, len(curves[0].median) + 1)
         for i, colour in _colours(ranking):
-            curve, numbers = curves[i], np.arange(1, len(curves[i].median) + 1)
+            curve = curves[i]
             (line,) = axes[t].plot(numbers, _finite(curve.median), color=colour, linewidth=1.3)
             lines[ranking.contenders[i]] = line
-            if colour != _GREY:
+            if i in ranking.order[:_BANDS]:
                 high = np.minimum(curve.high, 1e30)
-                axes[t].fill_between(numbers, curve.low, high, color=colour, alpha=0.1, linewidth=0)
+                axes[t].fill_between(numbers, curve.low, high, color=colour, alpha=0.2, linewidth=0)
         shown = np.concatenate([_finite(curve.median) for curve in curves])
         low, high = np.nanmin(shown), np.nanquantile(shown, 0.95)
-        axes[t].set(xscale="log", yscale="log", title=task, xlim=(1, len(numbers)))
-        if 0 < low < high:
-            axes[t].set_ylim(low / 1.1, high * 1.1)
+        axes[t].set(title=task)
+        _scale(axes[t].xaxis, 1, len(numbers))
+        _scale(axes[t].yaxis, low / 1.1, high * 1.1)
+    for panel in axes[len(ranking.tasks) :]:
+        panel.axis("off")
     _label(figure, "trials", "lowest validation loss")
     _legend(figure, ranking, lines)
     return figure
@@ -129,7 +140,8 @@ def plot_profiles(ranking: Ranking) -> Figure:
         x, y = np.append(factors, end), np.append(shares[i], shares[i][-1])
         (line,) = axes[0].step(x, y, where="post", color=colour, linewidth=1.5)
         lines[ranking.contenders[i]] = line
-    axes[0].set(xscale="log", xlim=(1, end), ylim=(0, 1.02))
+    axes[0].set(ylim=(0, 1.02))
+    _scale(axes[0].xaxis, 1, end)
     _label(figure, "steps over those of the fastest", "share of tasks")
     _legend(figure, ranking, lines)
     return figure
@@ -137,21 +149,23 @@ def plot_profiles(ranking: Ranking) -> Figure:
 
 def _plot_rows(ranking: Ranking, values: np.ndarray, names: Any, label: str) -> Figure:
     """A panel for each task, with a row for each contender: the median and its interval."""
-    figure, axes = _figure(1.6 + 1.7 * len(names), 1.2 + 0.2 * len(values), 1, len(names), True)
+    figure, axes = _figure(2.6 + 1.7 * len(names), 1.2 + 0.2 * len(values), 1, len(names), True)
     order = ranking.order
     for t, name in enumerate(names):
         rows = np.array([median_and_interval(values[i, t]) for i in order])
         shown, places = np.isfinite(rows[:, 0]), np.arange(len(order))
-        median, low, high = np.minimum(rows[shown].T, 1e30)
+        median, low, high = rows[shown].T
+        high = np.minimum(high, 10 * median.max(initial=0))  # beyond the end of the axis
         style: dict[str, Any] = {"fmt": "o", "markersize": 3.5, "linewidth": 1}
         axes[t].errorbar(median, places[shown], xerr=(median - low, high - median), **style)
-        axes[t].set(xscale="log", title=name)
+        axes[t].set_title(name, fontsize=10)
         if shown.any():
-            low, high = rows[shown, 0].min(), rows[shown, 0].max()
-            axes[t].set_xlim(low / 1.5, high * 1.5)
-        ends = np.ones((~shown).sum())
-        transform = axes[t].get_yaxis_transform()
-        axes[t].plot(ends, places[~shown], "x", color="tab:red", transform=transform, clip_on=False)
+            _scale(axes[t].xaxis, median.min() / 1.5, median.max() * 1.5)
+        else:
+            axes[t].set_xticks([])
+        cross: dict[str, Any] = {"color": "tab:red", "transform": axes[t].get_yaxis_transform()}
+        for place in places[~shown]:
+            axes[t].plot(1, place, "x", clip_on=False, **cross)
         axes[t].grid(axis="y", color="0.92")
     axes[0].set_yticks(range(len(order)), [ranking.contenders[i] for i in order], fontsize=8)
     axes[0].set_ylim(len(order) - 0.5, -0.5)
@@ -168,6 +182,19 @@ def _figure(
     figure = Figure(figsize=(width, height * rows + 0.7), layout="constrained")
     panels = figure.subplots(rows, columns, sharey=sharey, squeeze=False)
     return figure, list(panels.flat)
+
+
+def _scale(axis: Axis, low: float, high: float) -> None:
+    """A logarithmic scale from low to high, with a few plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
+
+    if not 0 < low < high < np.inf:  # losses of 0, or no finite ones
+        return
+    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    numbers = (1,) if high > 50 * low else (1, 2, 5)
+    axis.set_major_locator(LogLocator(subs=numbers) if high > 5 * low else MaxNLocator(3))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _colours(ranking: Ranking) -> list[tuple[int, str]]:

@@ -110,11 +110,14 @@ def rank_optimizers(
 
     Each contender makes the same number of trials with random hyperparameters. The one with the
     lowest validation loss runs again with fresh seeds, and these runs are reported, by their test
-    loss. A run is measured at its best epoch by validation. Diverged runs count as the worst. In
-    addition, the trials are dealt into four groups, and the best of each group runs with the same
-    seeds: this measures how much the results depend on the random hyperparameters. A pair of
-    contenders is called better, worse or "cannot be told" at a level of 5 % for all pairs together;
-    see `Comparison`. The verdicts are about the given tasks with this number of trials.
+    loss. A run is measured at its best epoch by validation. Diverged runs count as the worst.
+
+    What random search finds depends on chance, often more than a run depends on its seed. So the
+    trials are dealt into four groups, and the best of each group runs with the same fresh seeds:
+    four tunings, with a quarter of the trials each. They decide whether a contender is better or
+    worse than another, or whether it cannot be told, at a level of 5 % for all pairs together; see
+    `Comparison`. The verdicts are about the given tasks. To replicate a task, give it twice under
+    different names.
 
     Each contender on each task compiles one program, which makes all of its runs (`sweep`). If it
     is that of the contender before, nothing is compiled.
@@ -156,7 +159,7 @@ def rank_optimizers(
 
     Reference: Schmidt, Schneider and Hennig, Descending through a crowded valley, 2021; Sivaprasad
     et al., Optimizer benchmarking needs to account for hyperparameter tuning, 2020. Unlike them,
-    and DeepOBS, the variance of the tuning itself is estimated, and multiple pairs are corrected
+    and DeepOBS, the tuning itself is replicated, and multiple pairs are corrected
     for; unlike AlgoPerf, a score is a loss, and the time to a target is reported next to it.
     """
     contenders, tasks = _check_names("contenders", contenders), _check_names("tasks", tasks)

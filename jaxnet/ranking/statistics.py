@@ -5,21 +5,22 @@ tunings of it differ too, since random search finds other hyperparameters. The s
 often the larger one, and more seeds do not show it: all seeds of a contender share the
 hyperparameters that were found. A test over seeds alone would call an optimizer better than itself.
 
-So the variance of both is estimated. The trials of a contender are dealt into groups, and the best
-trial of each group runs with fresh seeds like the best of all. The groups are independent tunings
-with fewer trials. Their variance is taken for that of the whole tuning, which is an upper bound as
-long as more trials make the result of a tuning vary less.
+So the trials of a contender are dealt into four groups, and the best trial of each group runs with
+fresh seeds. The groups are independent tunings, each with a quarter of the trials, and they are
+what is compared. Let `x` be the logarithms of the test losses of a contender's groups and seeds on a
+task, and `d` the differences of two contenders. Then
 
-With `x` the logarithm of the test loss, averaged over seeds in each group, the difference of two
-contenders on a task and its variance are
+    difference = mean(d)
+    variance = var(x_a over groups) / groups + var(x_b over groups) / groups + shared / seeds
+    shared = max(0, var(d over seeds) - var(residuals of d) / groups)
 
-    difference = mean over seeds (x_a - x_b)           of the best trials
-    variance = var(x_a over groups) + var(x_b over groups) + var(x_a - x_b over seeds) / seeds
-
-The test statistic is the sum of the differences over the tasks, over the root of the sum of the
-variances. Its distribution is Student's, with degrees of freedom after Satterthwaite. The p-values
-of all pairs are corrected by Holm's method. The conclusions are about the tasks in the ranking, not
-about others like them.
+where the variances over groups and seeds are those of the means over the other axis. The noise of
+single runs is in the variances over groups. What remains for the seeds is the variance that all
+groups share: initial parameters may suit one contender more than the other. The test statistic is
+the sum of the differences over the tasks, over the root of the sum of the variances. Its
+distribution is Student's, with degrees of freedom after Satterthwaite. The p-values of all pairs
+are corrected by Holm's method. The conclusions are about the tasks in the ranking, not about others
+like them.
 
 Reference: Satterthwaite, An approximate distribution of estimates of variance components, 1946;
 Holm, A simple sequentially rejective multiple test procedure, 1979; Fleming and Wallace, How not to
@@ -47,16 +48,16 @@ class Comparison(NamedTuple):
     Attributes:
         first, second: the names of the contenders.
         verdict: "better", "worse" or "cannot be told"; whether the first is.
-        ratio: the geometric mean over tasks and seeds of the first's test loss over the second's;
-            below 1 if the first is better.
+        ratio: the geometric mean over tasks, groups and seeds of the first's test loss over the
+            second's; below 1 if the first is better.
         low, high: the 95 % confidence interval of the ratio, for this pair alone.
         effect: the standardized effect size, the mean difference of the logarithms over the
-            standard deviation of a single tuning and seed; negative if the first is better.
-        wins: the fraction of tasks and seeds in which the first is better; ties count one half.
+            standard deviation of a single tuning with one seed; negative if the first is better.
+        wins: the fraction of tasks, groups and seeds in which the first is better; ties count half.
         p_value: two-sided, after the correction for the number of pairs.
         seeds_needed: the number of seeds for which a difference of the measured size would be told
             with a probability of 80 %, at the level of this pair alone. Infinite if no number of
-            seeds would do, but more trials or tasks.
+            seeds would do, but more tunings: more trials or tasks.
     """
 
     first: str
@@ -90,15 +91,10 @@ def compare_all(
     )
 
 
-class Logs(NamedTuple):
-    """The logarithms of a contender's test losses: of the best trials, and the groups' means."""
-
-    best: Float[np.ndarray, "tasks seeds"]
-    groups: Float[np.ndarray, "tasks groups"]
-
-
-def _logarithms(outcomes: Sequence[Sequence[Outcome]]) -> list[Logs]:
-    """The logarithms of all contenders.
+def _logarithms(
+    outcomes: Sequence[Sequence[Outcome]],
+) -> Float[np.ndarray, "contenders tasks groups seeds"]:
+    """The logarithms of all test losses.
 
     A diverged run counts as twice the worst finite loss of its task. If there is none, all are 1.
     """
@@ -106,32 +102,36 @@ def _logarithms(outcomes: Sequence[Sequence[Outcome]]) -> list[Logs]:
     finite = np.where(np.isfinite(tests), tests, -np.inf)
     worst = finite.max(axis=(0, 2, 3), keepdims=True)
     tests = np.where(np.isfinite(tests), tests, np.where(worst > 0, 2 * worst, 1.0))
-    logs = np.log(np.maximum(tests, np.finfo(np.float32).tiny))
-    places = [[outcome.winners.index(outcome.best) for outcome in row] for row in outcomes]
-    tasks = np.arange(logs.shape[1])
-    return [
-        Logs(log[tasks, place], log.mean(axis=-1)) for log, place in zip(logs, places, strict=True)
-    ]
+    return np.log(np.maximum(tests, np.finfo(np.float32).tiny))
 
 
-def _compare(first: str, second: str, a: Logs, b: Logs) -> Comparison:
+def _compare(
+    first: str,
+    second: str,
+    a: Float[np.ndarray, "tasks groups seeds"],
+    b: Float[np.ndarray, "tasks groups seeds"],
+) -> Comparison:
     """Compares two contenders, without a correction for the number of pairs."""
     from scipy import stats
 
-    differences = a.best - b.best
-    tasks, seeds = differences.shape
-    tuning = np.concatenate([a.groups.var(axis=1, ddof=1), b.groups.var(axis=1, ddof=1)])
-    noise = differences.var(axis=1, ddof=1)
-    variances = np.concatenate([tuning, noise / seeds])
-    freedoms = np.repeat([a.groups.shape[1] - 1, seeds - 1], [2 * tasks, tasks])
-    mean, error = differences.mean(), math.sqrt(variances.sum()) / tasks
+    tasks, groups, seeds = a.shape
+    d = a - b
+    tuning = np.concatenate([x.mean(axis=2).var(axis=1, ddof=1) for x in (a, b)]) / groups
+    by_group, by_seed = d.mean(axis=2, keepdims=True), d.mean(axis=1, keepdims=True)
+    residuals = d - by_group - by_seed + d.mean(axis=(1, 2), keepdims=True)
+    single = (residuals**2).sum(axis=(1, 2)) / ((groups - 1) * (seeds - 1)) / groups
+    shared = np.maximum(0, by_seed.var(axis=(1, 2), ddof=1) - single)
+    variances = np.concatenate([tuning, shared / seeds])
+    freedoms = np.repeat([groups - 1.0, seeds - 1.0], [2 * tasks, tasks])
+    mean, error = d.mean(), math.sqrt(variances.sum()) / tasks
     freedom = add_freedoms(variances, freedoms)
     p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
     half = stats.t.ppf(1 - LEVEL / 2, freedom) * error
     low, high = np.exp([mean - half, mean + half])
-    spread = math.sqrt((tuning.sum() + noise.sum()) / (2 * tasks))
-    wins = np.mean((differences < 0) + (differences == 0) / 2)
-    needed = count_seeds(tasks * mean, tuning.sum(), noise.sum(), freedom)
+    spread = math.sqrt(np.mean([x.var(axis=(1, 2), ddof=1) for x in (a, b)]))
+    wins = np.mean((d < 0) + (d == 0) / 2)
+    constant = max(0.0, tuning.sum() - single.sum() / seeds)
+    needed = count_seeds(tasks * mean, constant, (single + shared).sum(), freedom)
     effect = mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
     numbers = map(float, (np.exp(mean), low, high, effect, wins, p, needed))
     return Comparison(first, second, "cannot be told", *numbers)
@@ -142,17 +142,17 @@ def add_freedoms(
 ) -> float:
     """The degrees of freedom of a sum of variances, after Satterthwaite.
 
-    >>> float(add_freedoms(np.array([2.0, 2.0]), np.array([3, 3])))
+    >>> float(add_freedoms(np.array([2.0, 2.0]), np.array([3.0, 3.0])))
     6.0
     """
     total = variances.sum()
     return float(total**2 / (variances**2 / freedoms).sum()) if total else float(freedoms.sum())
 
 
-def count_seeds(difference: float, tuning: float, noise: float, freedom: float) -> float:
+def count_seeds(difference: float, constant: float, noise: float, freedom: float) -> float:
     """The number of seeds for which a difference is told with a probability of 80 %; at least 2.
 
-    The variance `tuning + noise / seeds` must be at most the square of the difference over the sum
+    The variance `constant + noise / seeds` must be at most the square of the difference over the sum
     of two quantiles. The degrees of freedom are those that were found.
 
     >>> count_seeds(1.0, 0.0, 1.0, 1e9)  # (1.960 + 0.842)**2 = 7.85
@@ -163,7 +163,7 @@ def count_seeds(difference: float, tuning: float, noise: float, freedom: float) 
     from scipy import stats
 
     quantiles = stats.t.ppf(1 - LEVEL / 2, freedom) + stats.t.ppf(POWER, freedom)
-    left = (difference / quantiles) ** 2 - tuning
+    left = (difference / quantiles) ** 2 - constant
     return max(2.0, float(math.ceil(noise / left))) if left > 0 else math.inf
 
 

@@ -22,7 +22,7 @@ from jaxnet.training.data import Data
 from jaxnet.training.train import train
 
 GROUPS = 4
-"""The trials are dealt into groups. The best of each is a tuning of its own, with fewer trials."""
+"""The trials are dealt into groups. Each is a tuning of its own, with fewer trials."""
 
 
 class Outcome(NamedTuple):
