@@ -135,11 +135,11 @@ WRONG = {
     ),
     "no space": (
         lambda c: c._replace(space={}),
-        "contender 'Adam': expected a space of at least one hyperparameter, none of which is called",
+        "contender 'Adam': expected a space of at least one hyperparameter, none of which is ",
     ),
     "a key": (
         lambda c: c._replace(space={"key": Uniform(0, 1)}),
-        "contender 'Adam': expected a space of at least one hyperparameter, none of which is called",
+        "contender 'Adam': expected a space of at least one hyperparameter, none of which is ",
     ),
     "turned": (
         lambda c: c._replace(space={"learning_rate": Uniform(2, 1)}),

@@ -107,7 +107,7 @@ def test_a_planted_effect_is_told_with_the_stated_power():
 
 def test_the_level_is_welchs_if_seeds_cause_no_variance():
     """One task, and groups that differ: the variances of two samples with 4 values each."""
-    logs = np.random.default_rng(1).normal(0, [[0.1], [0.3]], (2, GROUPS)) + [[0.0], [0.4]]
+    logs = np.random.default_rng(1).normal([[0.0], [0.4]], [[0.1], [0.3]], (2, GROUPS))
     a, b = (outcome(np.exp(np.repeat(row[:, None], 3, axis=1))) for row in logs)
     found = compare([a], [b])
     means, deviations = logs.mean(axis=1), logs.std(axis=1, ddof=1)
