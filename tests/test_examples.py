@@ -261,3 +261,13 @@ def test_many_networks(tmp_path: Path) -> None:
     best = float(text.split("best on average:")[1])
     assert means[min(means, key=lambda rate: abs(rate - best))] == min(means.values())
     assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_crowded_valley(tmp_path: Path) -> None:
+    text = output(tmp_path, "crowded_valley.py", "results", "--quick")
+    assert text.startswith("40 runs in ")  # 4 contenders, 8 trials and 2 seeds of the best
+    names = ["gradient descent", "gradient descent, cosine", "SGD", "SGD, cosine"]
+    for name in names:
+        assert re.search(rf"^{name}  +0\.\d+ +\d +\d$", text, re.MULTILINE)
+    assert len((tmp_path / "results" / "trials.csv").read_text().splitlines()) == 33
+    assert (tmp_path / "results" / "losses.png").read_bytes().startswith(b"\x89PNG")

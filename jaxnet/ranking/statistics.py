@@ -7,8 +7,8 @@ hyperparameters that were found. A test over seeds alone would call an optimizer
 
 So the trials of a contender are dealt into four groups, and the best trial of each group runs with
 fresh seeds. The groups are independent tunings, each with a quarter of the trials, and they are
-what is compared. Let `x` be the logarithms of the test losses of a contender's groups and seeds on a
-task, and `d` the differences of two contenders. Then
+what is compared. Let `x` be the logarithms of the test losses of a contender's groups and seeds on
+a task, and `d` the differences of two contenders. Then
 
     difference = mean(d)
     variance = var(x_a over groups) / groups + var(x_b over groups) / groups + shared / seeds
@@ -152,8 +152,8 @@ def add_freedoms(
 def count_seeds(difference: float, constant: float, noise: float, freedom: float) -> float:
     """The number of seeds for which a difference is told with a probability of 80 %; at least 2.
 
-    The variance `constant + noise / seeds` must be at most the square of the difference over the sum
-    of two quantiles. The degrees of freedom are those that were found.
+    The variance `constant + noise / seeds` must be at most the square of the difference over the
+    sum of two quantiles. The degrees of freedom are those that were found.
 
     >>> count_seeds(1.0, 0.0, 1.0, 1e9)  # (1.960 + 0.842)**2 = 7.85
     8.0

@@ -15,7 +15,6 @@ import jaxnet
 from jaxnet.ranking import (
     Contender,
     LogUniform,
-    Task,
     cosine,
     make_task,
     rank_optimizers,
@@ -67,26 +66,24 @@ def folder(ranking, tmp_path_factory):
 
 def test_runs_with_fresh_seeds_are_those_of_train(ranking):
     """The best trial, with the data of the task, its schedule, and the parameters of `train`."""
-    key = fold_name(KEY, "square")
-    seed = jax.random.split(jax.random.split(key, 3)[2], 3)[1]
-    for number in (0, 1):
-        outcome = ranking.outcomes[number][0]
-        rate = outcome.hyperparameters["learning_rate"][outcome.best]
-        schedule = optax.cosine_decay_schedule(float(rate), 20)
+    outcome = ranking.outcomes[1][0]
+    rate = float(outcome.hyperparameters["learning_rate"][outcome.best])
+    optimizer = jaxnet.sgd(optax.cosine_decay_schedule(rate, 20))
+    options = {"epochs": 5, "batch_size": 6, "validation": TASK.validation}
+
+    @jax.jit
+    def run(key):
         state, history = jaxnet.train(
-            TASK.network,
-            TASK.loss,
-            jaxnet.sgd(schedule if number else float(rate)),
-            TASK.train,
-            key=seed,
-            epochs=5,
-            batch_size=6,
-            validation=TASK.validation,
+            TASK.network, TASK.loss, optimizer, TASK.train, key=key, **options
         )
         outputs = TASK.network.apply(state.best.parameters, TASK.test.inputs)
-        expected = jaxnet.squared_error(outputs, TASK.test.targets).mean()
-        assert outcome.losses[1] == pytest.approx(float(expected), rel=1e-4)
-        np.testing.assert_allclose(outcome.history[1], history["validation_cost"], rtol=1e-4)
+        return history["validation_cost"], TASK.loss(outputs, TASK.test.targets).mean()
+
+    key = jax.random.split(fold_name(KEY, "square"), 3)[2]
+    with helpers.unchecked():
+        history, test = run(jax.random.split(key, 3)[1])
+    np.testing.assert_allclose(outcome.history[1], history, rtol=1e-4)
+    assert outcome.losses[1] == pytest.approx(float(test), rel=1e-4)
 
 
 def test_the_best_of_all_and_of_each_group_are_chosen_by_validation(ranking):
@@ -373,11 +370,6 @@ def test_the_standard_tasks_have_the_data_of_scikit_learn():
         name: sum(len(part[0]) for part in (task.train, task.validation, task.test))
         for name, task in tasks.items()
     } == sizes
-    for task in tasks.values():
-        outputs = jax.eval_shape(task.network.apply, helpers.drawn(task.network), task.test.inputs)
-        losses = jax.eval_shape(task.loss, outputs, task.test.targets)
-        assert losses.shape == (len(task.test.inputs),)
-        assert isinstance(task, Task)
 
 
 def test_the_table_of_fruit_is_that_of_the_examples():
