@@ -16,7 +16,6 @@ from jaxnet.ranking.statistics import median_and_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
 _COLOURED, _BANDS, _GREY = 6, 2, "0.75"
@@ -64,7 +63,9 @@ def plot_comparisons(ranking: Ranking) -> Figure:
     ]
     side = 2.2 + 0.24 * len(names)
     figure, axes = _figure(side + 0.6, side + 0.4, 1, 1)
-    axes[0].imshow(numbers, ListedColormap(list(_VERDICTS.values())), vmin=-0.5, vmax=2.5)
+    axes[0].imshow(
+        numbers, ListedColormap(list(_VERDICTS.values())), vmin=-0.5, vmax=2.5, aspect="auto"
+    )
     axes[0].set_xticks(range(len(names)), names, rotation=90, fontsize=8)
     axes[0].set_yticks(range(len(names)), names, fontsize=8)
     axes[0].set_xticks(np.arange(len(names)) - 0.5, minor=True)
@@ -98,8 +99,8 @@ def plot_tuning_curves(ranking: Ranking) -> Figure:
         shown = np.concatenate([_finite(curve.median) for curve in curves])
         low, high = np.nanmin(shown), np.nanquantile(shown, 0.95)
         axes[t].set(title=task)
-        _scale(axes[t].xaxis, 1, len(numbers))
-        _scale(axes[t].yaxis, low / 1.1, high * 1.1)
+        _scale(axes[t], "x", 1, len(numbers))
+        _scale(axes[t], "y", low / 1.1, high * 1.1)
     for panel in axes[len(ranking.tasks) :]:
         panel.axis("off")
     _label(figure, "trials", "lowest validation loss")
@@ -141,7 +142,7 @@ def plot_profiles(ranking: Ranking) -> Figure:
         (line,) = axes[0].step(x, y, where="post", color=colour, linewidth=1.5)
         lines[ranking.contenders[i]] = line
     axes[0].set(ylim=(0, 1.02))
-    _scale(axes[0].xaxis, 1, end)
+    _scale(axes[0], "x", 1, end)
     _label(figure, "steps over those of the fastest", "share of tasks")
     _legend(figure, ranking, lines)
     return figure
@@ -160,7 +161,7 @@ def _plot_rows(ranking: Ranking, values: np.ndarray, names: Any, label: str) -> 
         axes[t].errorbar(median, places[shown], xerr=(median - low, high - median), **style)
         axes[t].set_title(name, fontsize=10)
         if shown.any():
-            _scale(axes[t].xaxis, median.min() / 1.5, median.max() * 1.5)
+            _scale(axes[t], "x", median.min() / 1.5, median.max() * 1.5)
         else:
             axes[t].set_xticks([])
         cross: dict[str, Any] = {"color": "tab:red", "transform": axes[t].get_yaxis_transform()}
@@ -184,13 +185,15 @@ def _figure(
     return figure, list(panels.flat)
 
 
-def _scale(axis: Axis, low: float, high: float) -> None:
+def _scale(axes: Axes, name: str, low: float, high: float) -> None:
     """A logarithmic scale from low to high, with a few plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
     if not 0 < low < high < np.inf:  # losses of 0, or no finite ones
         return
-    axis.axes.set(**{f"{axis.axis_name}scale": "log", f"{axis.axis_name}lim": (low, high)})
+    limits: dict[str, Any] = {f"{name}scale": "log", f"{name}lim": (low, high)}
+    axes.set(**limits)
+    axis = axes.xaxis if name == "x" else axes.yaxis
     numbers = (1,) if high > 50 * low else (1, 2, 5)
     axis.set_major_locator(LogLocator(subs=numbers) if high > 5 * low else MaxNLocator(3))
     axis.set_minor_locator(NullLocator())

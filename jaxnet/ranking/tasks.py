@@ -182,7 +182,7 @@ def standard_tasks() -> tuple[Task, ...]:
             datasets.load_wine(return_X_y=True),
             batch_size=16,
             epochs=15,
-            target=0.38,
+            target=0.4,
         ),
         make_task(
             "breast cancer",
@@ -209,7 +209,7 @@ def standard_tasks() -> tuple[Task, ...]:
             (images, images / 16),
             batch_size=64,
             epochs=10,
-            target=0.05,
+            target=0.06,
         ),
         make_task(
             "step neurons",
@@ -218,7 +218,7 @@ def standard_tasks() -> tuple[Task, ...]:
             (images, digits),
             batch_size=64,
             epochs=10,
-            target=0.4,
+            target=0.3,
         ),
         make_task(
             "fruit",
