@@ -22,10 +22,15 @@ distribution is Student's, with degrees of freedom after Satterthwaite. The p-va
 are corrected by Holm's method. The conclusions are about the tasks in the ranking, not about others
 like them.
 
+Four groups tell little about a variance, and one that is small by chance would make a difference
+look large. So the variances of all contenders on a task are shrunk towards a common value, as far
+as they agree (`shrink`).
+
 Reference: Satterthwaite, An approximate distribution of estimates of variance components, 1946;
 Holm, A simple sequentially rejective multiple test procedure, 1979; Fleming and Wallace, How not to
 lie with statistics: the correct way to summarize benchmark results, 1986 (the geometric mean);
-Bouthillier et al., Accounting for variance in machine learning benchmarks, 2021.
+Smyth, Linear models and empirical Bayes methods for assessing differential expression, 2004 (the
+shrinkage); Bouthillier et al., Accounting for variance in machine learning benchmarks, 2021.
 """
 
 import itertools
@@ -82,13 +87,67 @@ def compare_all(
         outcomes: of each contender on each task.
     """
     logs = _logarithms(outcomes)
-    pairs = list(itertools.combinations(range(len(names)), 2))
-    compared = [_compare(names[a], names[b], logs[a], logs[b]) for a, b in pairs]
+    groups = logs.shape[2]
+    tuning = logs.mean(axis=3).var(axis=2, ddof=1) / groups
+    shrunk = np.array([shrink(column, groups - 1) for column in tuning.T])
+    variances, freedoms = shrunk[:, 0].T, shrunk[:, 1].T
+    parts = [Part(*part) for part in zip(names, logs, variances, freedoms, strict=True)]
+    compared = [compare(a, b) for a, b in itertools.combinations(parts, 2)]
     corrected = correct([pair.p_value for pair in compared])
     return tuple(
         pair._replace(p_value=p, verdict=_judge(pair.ratio, p))
         for pair, p in zip(compared, corrected, strict=True)
     )
+
+
+class Part(NamedTuple):
+    """What is compared of a contender.
+
+    Attributes:
+        name: of the contender.
+        logs: the logarithms of its test losses.
+        variances: of their means over groups and seeds, due to tuning.
+        freedoms: the degrees of freedom of the variances.
+    """
+
+    name: str
+    logs: Float[np.ndarray, "tasks groups seeds"]
+    variances: Float[np.ndarray, " tasks"]
+    freedoms: Float[np.ndarray, " tasks"]
+
+
+def shrink(
+    variances: Float[np.ndarray, " contenders"], freedom: int
+) -> tuple[Float[np.ndarray, " contenders"], Float[np.ndarray, " contenders"]]:
+    """Shrinks variances towards a common one, and returns their degrees of freedom.
+
+    The true variances are taken to be `common * prior / chi2(prior)`. Both parameters are estimated
+    from the mean and the variance of the logarithms. The more the given variances agree, the larger
+    is `prior`, the degrees of freedom that are gained. A result has no more of them than all
+    contenders have together.
+
+    Reference: Smyth, 2004, section 6.2.
+
+    >>> shrunk, freedoms = shrink(np.array([1.0, 2.0, 3.0, 2.0]), 3)  # they agree
+    >>> shrunk.min() == shrunk.max(), freedoms
+    (True, array([12., 12., 12., 12.]))
+    """
+    from scipy import optimize, special
+
+    floor = 1e-5 * np.median(variances)
+    own = np.full(len(variances), float(freedom))
+    if floor == 0:
+        return variances, own
+    raised = np.maximum(variances, floor)
+    logs = np.log(raised) - special.digamma(freedom / 2) + np.log(freedom / 2)
+    excess = logs.var(ddof=1) - special.polygamma(1, freedom / 2)
+    most = len(variances) * freedom
+    if excess <= special.polygamma(1, 500.0):
+        return np.full_like(variances, np.exp(logs.mean())), np.full_like(own, most)
+    prior = 2 * optimize.brentq(lambda half: special.polygamma(1, half) - excess, 1e-6, 1e3)
+    common = np.exp(logs.mean() + special.digamma(prior / 2) - np.log(prior / 2))
+    shrunk = (prior * common + freedom * raised) / (prior + freedom)
+    return shrunk, np.minimum(own + prior, most)
 
 
 def _logarithms(
@@ -105,24 +164,20 @@ def _logarithms(
     return np.log(np.maximum(tests, np.finfo(np.float32).tiny))
 
 
-def _compare(
-    first: str,
-    second: str,
-    a: Float[np.ndarray, "tasks groups seeds"],
-    b: Float[np.ndarray, "tasks groups seeds"],
-) -> Comparison:
+def compare(first: Part, second: Part) -> Comparison:
     """Compares two contenders, without a correction for the number of pairs."""
     from scipy import stats
 
+    a, b = first.logs, second.logs
     tasks, groups, seeds = a.shape
     d = a - b
-    tuning = np.concatenate([x.mean(axis=2).var(axis=1, ddof=1) for x in (a, b)]) / groups
+    tuning = np.concatenate([first.variances, second.variances])
     by_group, by_seed = d.mean(axis=2, keepdims=True), d.mean(axis=1, keepdims=True)
     residuals = d - by_group - by_seed + d.mean(axis=(1, 2), keepdims=True)
     single = (residuals**2).sum(axis=(1, 2)) / ((groups - 1) * (seeds - 1)) / groups
     shared = np.maximum(0, by_seed.var(axis=(1, 2), ddof=1) - single)
     variances = np.concatenate([tuning, shared / seeds])
-    freedoms = np.repeat([groups - 1.0, seeds - 1.0], [2 * tasks, tasks])
+    freedoms = np.concatenate([first.freedoms, second.freedoms, np.full(tasks, seeds - 1.0)])
     mean, error = d.mean(), math.sqrt(variances.sum()) / tasks
     freedom = add_freedoms(variances, freedoms)
     p = 2 * stats.t.sf(abs(mean) / error, freedom) if error else float(mean == 0)
@@ -134,7 +189,7 @@ def _compare(
     needed = count_seeds(tasks * mean, constant, (single + shared).sum(), freedom)
     effect = mean / spread if spread else math.copysign(math.inf, mean) if mean else 0.0
     numbers = map(float, (np.exp(mean), low, high, effect, wins, p, needed))
-    return Comparison(first, second, "cannot be told", *numbers)
+    return Comparison(first.name, second.name, "cannot be told", *numbers)
 
 
 def add_freedoms(
