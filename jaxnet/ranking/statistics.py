@@ -24,7 +24,7 @@ like them.
 
 Four groups tell little about a variance, and one that is small by chance would make a difference
 look large. So the variances of all contenders on a task are shrunk towards a common value, as far
-as they agree (`shrink`).
+as they agree, if there are at least five contenders (`shrink`).
 
 Reference: Satterthwaite, An approximate distribution of estimates of variance components, 1946;
 Holm, A simple sequentially rejective multiple test procedure, 1979; Fleming and Wallace, How not to
@@ -44,6 +44,7 @@ from jaxtyping import Float
 from jaxnet.ranking.trials import Outcome
 
 LEVEL = 0.05  # the probability of any wrong verdict, if no contender differs from another
+_FEWEST = 5  # variances whose distribution is estimated
 POWER = 0.8  # the probability of a verdict that decides how many seeds are needed
 
 
@@ -124,19 +125,19 @@ def shrink(
     The true variances are taken to be `common * prior / chi2(prior)`. Both parameters are estimated
     from the mean and the variance of the logarithms. The more the given variances agree, the larger
     is `prior`, the degrees of freedom that are gained. A result has no more of them than all
-    contenders have together.
+    contenders have together. Fewer than five variances are returned unchanged.
 
     Reference: Smyth, 2004, section 6.2.
 
-    >>> shrunk, freedoms = shrink(np.array([1.0, 2.0, 3.0, 2.0]), 3)  # they agree
-    >>> shrunk.min() == shrunk.max(), freedoms
-    (True, array([12., 12., 12., 12.]))
+    >>> shrunk, freedoms = shrink(np.array([1.0, 2.0, 3.0, 2.0, 1.0]), 3)  # they agree
+    >>> bool(shrunk.min() == shrunk.max()), freedoms
+    (True, array([15., 15., 15., 15., 15.]))
     """
     from scipy import optimize, special
 
     floor = 1e-5 * np.median(variances)
     own = np.full(len(variances), float(freedom))
-    if floor == 0:
+    if len(variances) < _FEWEST or floor == 0:
         return variances, own
     raised = np.maximum(variances, floor)
     logs = np.log(raised) - special.digamma(freedom / 2) + np.log(freedom / 2)

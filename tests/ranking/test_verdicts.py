@@ -144,11 +144,12 @@ def test_shrunk_variances_are_closer_to_the_true_ones(prior, common):
 
 
 def test_variances_that_differ_are_not_shrunk():
-    given = np.array([1e-4, 1.0, 1e4, 1e8])
+    given = np.array([1e-4, 1.0, 1e4, 1e8, 1e12])
     shrunk, freedoms = shrink(given, 3)
     np.testing.assert_allclose(shrunk[1:], given[1:], rtol=0.2)
     assert (freedoms < 3.5).all()
-    assert shrink(np.zeros(3), 3)[0].tolist() == [0, 0, 0]
+    assert (shrink(np.zeros(6), 3)[0] == 0).all()
+    assert shrink(np.array([1.0, 2.0]), 3)[0].tolist() == [1, 2]  # nor are two
 
 
 def test_pairing_removes_what_the_seeds_have_in_common():
