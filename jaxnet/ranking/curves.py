@@ -33,7 +33,7 @@ def tuning_curve(validation: Float[np.ndarray, " trials"]) -> TuningCurve:
 
     >>> curve = tuning_curve(np.array([3.0, 1.0, np.inf, 2.0]))
     >>> curve.median
-    array([2., 1., 1., 1.])
+    array([2., 2., 1., 1.])
     """
     ordered = np.concatenate([[0.0], np.sort(validation), [np.inf]])
     return TuningCurve(*(ordered[1 + ranks] for ranks in _band(len(validation))))

@@ -139,6 +139,7 @@ def rank_optimizers(
         ImportError: scipy is not installed.
         KeyboardInterrupt: Ctrl-C.
 
+    >>> import jax
     >>> from jaxnet import mlp, sgd, squared_error
     >>> from jaxnet.ranking import LogUniform, make_task
     >>> x = np.linspace(-1.0, 1.0, 64, dtype=np.float32)[:, None]
@@ -150,12 +151,8 @@ def rank_optimizers(
     >>> found = rank_optimizers(contenders, [task], key=jax.random.key(0), trials=16, seeds=4)
     >>> found.verdict("fast", "slow")
     'better'
-    >>> print(found)
-    Median test loss of 4 seeds, after 16 random trials; lower is better. 1 of 1 pairs ...
-    <BLANKLINE>
-          square  better than  worse than
-    fast  0....             1           0
-    slow  0....             0           1
+    >>> print(str(found).partition(".")[0])
+    Median test loss of 4 seeds, after 16 random trials; lower is better
 
     Reference: Schmidt, Schneider and Hennig, Descending through a crowded valley, 2021; Sivaprasad
     et al., Optimizer benchmarking needs to account for hyperparameter tuning, 2020. Unlike them,

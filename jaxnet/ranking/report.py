@@ -108,11 +108,11 @@ def repeat_ranking(
     )
 
 
-def _find_difference(before: Any, after: Any, path: str) -> tuple[str, Any, Any] | None:
+def _find_difference(before: Any, after: Any, path: str) -> tuple[str, str, str] | None:
     """The path of the first difference of two trees of JSON, and the values there.
 
     >>> _find_difference({"tasks": [{"epochs": 3}]}, {"tasks": [{"epochs": 4}]}, "manifest")
-    ('manifest/tasks/0/epochs', 3, 4)
+    ('manifest/tasks/0/epochs', '3', '4')
     """
     if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
         before, after = dict(enumerate(before)), dict(enumerate(after))
