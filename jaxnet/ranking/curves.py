@@ -1,7 +1,6 @@
 """Tuning curves, sensitivity to the learning rate, steps to the target, performance profiles."""
 
 import functools
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -128,6 +127,6 @@ def profile(
     return factors, (ratios[:, :, None] <= factors).mean(axis=1)
 
 
-def medians(values: Sequence[Float[np.ndarray, " seeds"]]) -> Float[np.ndarray, " rows"]:
-    """The upper median of each row, which is one of its values, also if some are infinite."""
-    return np.array([np.sort(row)[len(row) // 2] for row in values])
+def medians(values: Float[np.ndarray, "*rows seeds"]) -> Float[np.ndarray, "*rows"]:
+    """The upper medians of the seeds: each is one of the values, also if some are infinite."""
+    return np.sort(values, axis=-1)[..., values.shape[-1] // 2]

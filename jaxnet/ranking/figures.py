@@ -132,8 +132,7 @@ def plot_sensitivity(ranking: Ranking) -> Figure:
 
 def plot_profiles(ranking: Ranking) -> Figure:
     """The share of tasks whose target is reached within a factor of the fastest's steps."""
-    steps = np.array([medians(list(row)) for row in ranking.steps])
-    factors, shares = profile(steps)
+    factors, shares = profile(medians(ranking.steps))
     figure, axes = _figure(6.4, 4, 1, 1)
     end = max(2.0, factors[-1]) * 1.1
     lines = {}

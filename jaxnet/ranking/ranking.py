@@ -85,7 +85,7 @@ class Ranking(NamedTuple):
         for i in self.order:
             name = self.contenders[i]
             others = [self.verdict(name, other) for other in self.contenders if other != name]
-            numbers = [f"{loss:.4g}" for loss in medians(list(self.losses[i]))]
+            numbers = [f"{loss:.4g}" for loss in medians(self.losses[i])]
             better, worse = others.count("better"), others.count("worse")
             rows.append([name, *numbers, str(better), str(worse)])
             told += better

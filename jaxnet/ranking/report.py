@@ -200,7 +200,7 @@ def _targets(ranking: Ranking) -> Rows:
 def _profiles(ranking: Ranking) -> Rows:
     if not ranking.steps.size:
         return
-    factors, shares = profile(np.array([medians(list(row)) for row in ranking.steps]))
+    factors, shares = profile(medians(ranking.steps))
     for name, row in zip(ranking.contenders, shares, strict=True):
         for factor, share in zip(factors, row, strict=True):
             yield {"contender": name, "factor": factor, "share_of_tasks": share}
@@ -211,5 +211,5 @@ def _seconds(ranking: Ranking) -> Rows:
         row = names | {"seconds_per_step": outcome.seconds}
         steps = steps_to_target(outcome, ranking.steps_per_epoch[t], ranking.targets[t])
         if steps is not None:
-            row["seconds_to_target"] = medians([steps])[0] * outcome.seconds
+            row["seconds_to_target"] = float(medians(steps)) * outcome.seconds
         yield row
