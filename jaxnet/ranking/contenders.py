@@ -20,8 +20,13 @@ import optax
 import optax.contrib
 from jaxtyping import Array, Float, Key
 
-from jaxnet import optimizers
 from jaxnet.core import checks
+from jaxnet.optimizers.adagrad import adagrad
+from jaxnet.optimizers.adam import adam, adamw, nadam
+from jaxnet.optimizers.amsgrad import amsgrad
+from jaxnet.optimizers.descent import gradient_descent, sgd
+from jaxnet.optimizers.lion import lion
+from jaxnet.optimizers.rmsprop import rmsprop
 from jaxnet.ranking.spaces import Choice, LogUniform, Space, fold_name
 
 Fractions = Float[np.ndarray, " steps"]
@@ -172,17 +177,17 @@ _DECAY: dict[str, Space] = {"weight_decay": LogUniform(1e-5, 1.0)}
 _MOMENTUM: dict[str, Space] = {"one_minus_momentum": LogUniform(0.01, 1.0)}
 
 _SPACES: dict[str, tuple[Callable[..., Any], dict[str, Space]]] = {
-    "gradient descent": (optimizers.gradient_descent, {"learning_rate": _LARGE_RATE}),
-    "SGD": (optimizers.sgd, {"learning_rate": _LARGE_RATE, **_MOMENTUM}),
-    "Adam": (optimizers.adam, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
-    "AdamW": (optimizers.adamw, {"learning_rate": _RATE, **_B1, **_B2, **_DECAY}),
+    "gradient descent": (gradient_descent, {"learning_rate": _LARGE_RATE}),
+    "SGD": (sgd, {"learning_rate": _LARGE_RATE, **_MOMENTUM}),
+    "Adam": (adam, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
+    "AdamW": (adamw, {"learning_rate": _RATE, **_B1, **_B2, **_DECAY}),
     "AdaBelief": (optax.adabelief, {"learning_rate": _RATE, **_B1, **_B2}),
     "Adadelta": (
         optax.adadelta,
         {"learning_rate": _LARGE_RATE, "one_minus_rho": LogUniform(1e-3, 0.5), **_EPS},
     ),
     "Adagrad": (
-        optax.adagrad,
+        adagrad,
         {
             "learning_rate": LogUniform(1e-4, 1.0),
             "initial_accumulator_value": LogUniform(1e-6, 1.0),
@@ -193,14 +198,14 @@ _SPACES: dict[str, tuple[Callable[..., Any], dict[str, Space]]] = {
         optax.adan,
         {"learning_rate": _RATE, **_B1, **_B2, "one_minus_b3": LogUniform(1e-3, 0.5), **_DECAY},
     ),
-    "AMSGrad": (optax.amsgrad, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
+    "AMSGrad": (amsgrad, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
     "LAMB": (
         optax.lamb,
         {"learning_rate": LogUniform(1e-4, 1.0), **_B1, **_B2, **_DECAY},
     ),
     "LARS": (optax.lars, {"learning_rate": LogUniform(1e-2, 1e3), **_MOMENTUM, **_DECAY}),
     "Lion": (
-        optax.lion,
+        lion,
         {
             "learning_rate": LogUniform(1e-6, 1e-2),
             "one_minus_b2": LogUniform(1e-3, 0.2),
@@ -212,7 +217,7 @@ _SPACES: dict[str, tuple[Callable[..., Any], dict[str, Space]]] = {
         optax.contrib.muon,
         {"learning_rate": LogUniform(1e-4, 1.0), "one_minus_beta": LogUniform(0.01, 0.5), **_DECAY},
     ),
-    "NAdam": (optax.nadam, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
+    "NAdam": (nadam, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
     "NovoGrad": (
         optax.novograd,
         {
@@ -224,7 +229,7 @@ _SPACES: dict[str, tuple[Callable[..., Any], dict[str, Space]]] = {
     ),
     "RAdam": (optax.radam, {"learning_rate": _RATE, **_B1, **_B2, **_EPS}),
     "RMSProp": (
-        optax.rmsprop,
+        rmsprop,
         {"learning_rate": _RATE, "one_minus_decay": LogUniform(1e-3, 0.5), **_MOMENTUM, **_EPS},
     ),
     "Yogi": (optax.yogi, {"learning_rate": _RATE, **_B1, **_B2, "eps": LogUniform(1e-6, 1e-2)}),
@@ -233,7 +238,7 @@ _SPACES: dict[str, tuple[Callable[..., Any], dict[str, Space]]] = {
 
 @checks.door
 def standard_contenders(schedule: Schedule = constant) -> tuple[Contender, ...]:
-    """The four optimizers of jaxnet and fifteen of optax, with their search spaces.
+    """The nine optimizers of jaxnet and ten more of optax, with their search spaces.
 
     A hyperparameter `one_minus_b1` is `1 - b1`. All other hyperparameters have optax's defaults.
 

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Key
 
+from jaxnet.core import checks
 from jaxnet.nn.losses import weighted_mean
 from jaxnet.ranking.contenders import Contender, draw_trials, evaluate_schedule
 from jaxnet.ranking.tasks import Task
@@ -86,6 +87,12 @@ def make_outcome(
     shape = GROUPS, seeds
     losses = np.array(test[: len(rows)]).reshape(shape)
     losses[np.isinf(scores[list(winners)])] = np.inf
+    lowest = min(scores.min(), losses.min())
+    if lowest < 0:
+        raise checks.InvalidValue(
+            f"expected losses of at least 0 on task {task.name!r}, since ratios of them are "
+            f"compared. Received: {lowest:.6g}"
+        )
     place = winners.index(best) * seeds
     curves = np.array(history[place : place + seeds])
     return Outcome(values, scores, best, winners, losses, curves, seconds)

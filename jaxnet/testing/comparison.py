@@ -21,7 +21,6 @@ from jaxnet.testing.difference import Difference, find_difference, find_state_di
 from jaxnet.testing.hints import Table, find_hints, list_names
 from jaxnet.testing.lockstep import (
     PRECISIONS,
-    Leaves,
     Lockstep,
     cast_problem,
     measure_divergence,
@@ -30,7 +29,7 @@ from jaxnet.testing.lockstep import (
 from jaxnet.testing.moments import find_moments
 from jaxnet.testing.problems import Problem, standard_problems
 from jaxnet.testing.rounding import measure_float32_effect
-from jaxnet.testing.ulps import ULP_THRESHOLD
+from jaxnet.testing.ulps import ULP_THRESHOLD, Leaves
 
 _FEW_ULPS = 64  # a common size of accumulated rounding errors
 _MANY_ULPS = 2**14  # more than hyperparameters in float32 move most updates

@@ -8,7 +8,7 @@ element, in units in the last place (`ulps`).
 
 import contextlib
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,11 +20,9 @@ from optax import GradientTransformation
 
 from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
-from jaxnet.testing.ulps import ulp_distance
+from jaxnet.testing.ulps import Leaves, measure_distances
 
 PRECISIONS = ("float32", "float64")
-
-Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
 
 
 def cast_problem(problem: Problem, dtype: str) -> tuple[PyTree, Partial]:
@@ -226,41 +224,8 @@ def run_lockstep(
         parameters,
         (ours, theirs),
         (our_states, their_states),
-        _update_distances(ours, theirs, parameters, our_states, dtype),
+        measure_distances(ours, theirs, parameters, our_states, dtype),
     )
-
-
-def _update_distances(
-    ours: Leaves, theirs: Leaves, parameters: Leaves, our_states: Leaves, dtype: str
-) -> Leaves:
-    """Returns the distance of the updates in ULPs.
-
-    If the candidate returns the new parameters minus the old ones, its updates are only as exact as
-    the parameters, and distances are in ULPs of the parameters where these are larger. Its state
-    may contain the parameters that it subtracts, which rounding separates from those of the
-    trajectory.
-    """
-    scales: dict[str, Any] = {}
-    for path, updates in ours.items():
-        copies = (s for s in our_states.values() if s.shape[1:] == updates.shape[1:])
-        subtracted = [s[:-1] for s in copies if (s[1:] - s[:-1] == updates).all()]
-        if _is_difference(updates, parameters[path]):
-            subtracted.insert(0, parameters[path])
-        scales[path] = subtracted[0] if subtracted and updates.any() else None
-    if any(scale is None for scale in scales.values()):
-        scales = dict.fromkeys(parameters, np.zeros(()))
-    return {p: ulp_distance(ours[p], theirs[p], dtype, scale=scales[p]) for p in theirs}
-
-
-def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
-    """Whether every update could be the difference of new and old parameters.
-
-    The difference of two numbers within a factor of two is exact (Sterbenz, 1974), so adding such
-    an update to the parameters and subtracting them again recovers its bits.
-    """
-    near = np.abs(updates) < np.abs(parameters) / 2
-    updates, parameters = updates.astype(parameters.dtype)[near], parameters[near]
-    return bool(((parameters + updates) - parameters == updates).all())
 
 
 def use_precision(dtype: str) -> contextlib.AbstractContextManager[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxnet.testing.fits import Formula, Numbers, describe_formula, fit_first, is_same
-from jaxnet.testing.lockstep import Leaves
+from jaxnet.testing.ulps import Leaves
 
 Moment = Float[np.ndarray, "states elements"]  # before the first step, and after each
 Moments = dict[str, Moment]

@@ -19,13 +19,13 @@ from optax import GradientTransformation
 
 from jaxnet.core import compilation
 from jaxnet.testing.lockstep import (
-    Leaves,
     Lockstep,
     Trajectory,
     floats,
     use_precision,
     widen_counters,
 )
+from jaxnet.testing.ulps import Leaves
 
 _ROUNDING = 2.0**-24  # of a number between 1 and 2 in float32
 _RUNS = 16

@@ -5,10 +5,14 @@ errors are about as many ULPs in either precision. A difference in the rule is `
 ULPs in float64. The threshold lies between, at a factor of `2**14.5`.
 """
 
+from typing import Any, TypeAlias
+
 import numpy as np
 from jax.typing import ArrayLike
 
 ULP_THRESHOLD = 2.0**14.5
+
+Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
 
 
 def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike = 0.0) -> np.ndarray:
@@ -35,3 +39,42 @@ def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike =
         same = (a == b) | (np.isnan(a) & np.isnan(b))
         distance = np.where(same, 0, np.abs(a - b) / ulp)
     return np.where(np.isnan(distance), np.inf, distance)
+
+
+def measure_distances(
+    ours: Leaves, theirs: Leaves, parameters: Leaves, our_states: Leaves, dtype: str
+) -> Leaves:
+    """Returns the distance of the updates of two optimizers in ULPs.
+
+    Args:
+        ours, theirs: the updates of the candidate and of the reference.
+        parameters: the parameters before each step.
+        our_states: the candidate's states, before the first step and after each.
+        dtype: the precision whose ULPs are counted.
+
+    If the candidate returns the new parameters minus the old ones, its updates are only as exact as
+    the parameters, and distances are in ULPs of the parameters where these are larger. Its state
+    may contain the parameters that it subtracts, which rounding separates from those of the
+    trajectory.
+    """
+    scales: dict[str, Any] = {}
+    for path, updates in ours.items():
+        copies = (s for s in our_states.values() if s.shape[1:] == updates.shape[1:])
+        subtracted = [s[:-1] for s in copies if (s[1:] - s[:-1] == updates).all()]
+        if _is_difference(updates, parameters[path]):
+            subtracted.insert(0, parameters[path])
+        scales[path] = subtracted[0] if subtracted and updates.any() else None
+    if any(scale is None for scale in scales.values()):
+        scales = dict.fromkeys(parameters, np.zeros(()))
+    return {p: ulp_distance(ours[p], theirs[p], dtype, scale=scales[p]) for p in theirs}
+
+
+def _is_difference(updates: np.ndarray, parameters: np.ndarray) -> bool:
+    """Whether every update could be the difference of new and old parameters.
+
+    The difference of two numbers within a factor of two is exact (Sterbenz, 1974), so adding such
+    an update to the parameters and subtracting them again recovers its bits.
+    """
+    near = np.abs(updates) < np.abs(parameters) / 2
+    updates, parameters = updates.astype(parameters.dtype)[near], parameters[near]
+    return bool(((parameters + updates) - parameters == updates).all())

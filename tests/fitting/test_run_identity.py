@@ -5,6 +5,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -441,21 +442,29 @@ WAYS = {
 }
 
 
+def start(folder, command, epochs):
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), os.getcwd()])}
+    call = [sys.executable, *command, str(folder / "run"), str(epochs)]
+    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """The folder of a script and of its run of two epochs."""
+    folder = tmp_path_factory.mktemp("begun")
+    (folder / "a_script.py").write_text(SCRIPT)
+    assert start(folder, ["a_script.py"], 2).stdout == "2\n"
+    return folder
+
+
 @pytest.mark.parametrize("way", WAYS)
-def test_any_way_to_start_a_script_resumes_its_run_and_refuses_another(way, tmp_path):
-    (tmp_path / "a_script.py").write_text(SCRIPT)
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
-
-    def start(command, epochs):
-        call = [sys.executable, *command, str(tmp_path / "run"), str(epochs)]
-        return subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True)
-
-    assert start(["a_script.py"], 2).stdout == "2\n"
-    resumed = start(WAYS[way], 3)
+def test_any_way_to_start_a_script_resumes_its_run_and_refuses_another(way, begun, tmp_path):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    resumed = start(tmp_path, WAYS[way], 3)
     assert resumed.returncode == 0, resumed.stderr
     assert jaxnet.load_metadata(tmp_path / "run" / "epoch-00000003.safetensors")["epoch"] == 3
     (tmp_path / "a_script.py").write_text(SCRIPT.replace("FACTOR = 2.0", "FACTOR = 3.0"))
     command = [part.replace("FACTOR = 2.0", "FACTOR = 3.0") for part in WAYS[way]]
-    refused = start(command, 4)
+    refused = start(tmp_path, command, 4)
     assert refused.returncode != 0
     assert "another run: loss/helper/FACTOR was 2.0 and is 3.0" in refused.stderr

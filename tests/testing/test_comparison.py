@@ -14,7 +14,7 @@ import pytest
 
 import jaxnet
 from jaxnet.testing import comparison, problems
-from jaxnet.testing.lockstep import ulp_distance
+from jaxnet.testing.ulps import ulp_distance
 
 STEPS = 200
 WRONG = optimizer_variants.WRONG | {
@@ -168,10 +168,6 @@ SCHEDULE = optax.cosine_decay_schedule(0.1, 50)
     [
         (jaxnet.adamw(SCHEDULE, weight_decay=0.1), optax.adamw(SCHEDULE, weight_decay=0.1)),
         (
-            optax.chain(optax.clip_by_global_norm(1.0), jaxnet.sgd(0.1, momentum=0.9)),
-            optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1, momentum=0.9)),
-        ),
-        (
             optax.inject_hyperparams(jaxnet.adam)(learning_rate=SCHEDULE),
             optax.inject_hyperparams(optax.adam)(learning_rate=SCHEDULE),
         ),
@@ -180,9 +176,8 @@ SCHEDULE = optax.cosine_decay_schedule(0.1, 50)
             optax.MultiSteps(optax.adam(0.1), 3).gradient_transformation(),
         ),
         (tuple(jaxnet.adam(0.1)), tuple(optax.adam(0.1))),
-        (optax.lion(0.1), optax.lion(0.1)),
     ],
-    ids=["schedule", "chain", "injected", "accumulated", "bare pairs", "lion"],
+    ids=["schedule", "injected", "accumulated", "bare pairs"],
 )
 def test_equal_rules_are_identical(pair):
     result = jaxnet.compare_optimizers(*pair, steps=60)
