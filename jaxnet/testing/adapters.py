@@ -222,11 +222,9 @@ def replay(
 
     Returns:
         An optimizer whose updates are the differences of the recorded parameters, and a problem,
-        with the name "recording", whose gradients are the recorded ones. It has as many steps as
-        the recording: later gradients are NaN, which ends a comparison.
-
-        Record in float64. A comparison asks for agreement in float64, which a recording of float32
-        does not have; of such a recording, only the units in float32 are meaningful.
+        "recording", whose gradients are the recorded ones. It has as many steps as the recording:
+        later gradients are NaN, which ends a comparison. A recording of float32 is compared in
+        float32 alone, which finds only what is larger than the rounding of the parameters.
 
     Raises:
         TypeError, ValueError: the recording has no steps, the trees differ in structure or shapes,
@@ -262,7 +260,9 @@ def replay(
     updates = _stack([jax.tree.map(_difference, *pair) for pair in itertools.pairwise(parameters)])
     optimizer = GradientTransformation(_init_replay, Partial(_update_replay, updates))
     source = Partial(_read_gradients, _stack(gradients))
-    return optimizer, Problem("recording", parameters[0], source)
+    is_double = all(np.asarray(leaf).dtype == np.float64 for leaf in jax.tree.leaves(parameters))
+    precision = None if is_double else "float32"
+    return optimizer, Problem("recording", parameters[0], source, precision)
 
 
 def _stack(rows: Sequence[PyTree] | np.ndarray) -> PyTree:

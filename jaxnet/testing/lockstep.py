@@ -20,7 +20,7 @@ from optax import GradientTransformation
 
 from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
-from jaxnet.testing.ulps import Leaves, measure_distances
+from jaxnet.testing.ulps import Leaves, measure_distances, ulp_distance
 
 PRECISIONS = ("float32", "float64")
 
@@ -226,6 +226,25 @@ def run_lockstep(
         (our_states, their_states),
         measure_distances(ours, theirs, parameters, our_states, dtype),
     )
+
+
+def measure_rounding(single: Lockstep, double: Lockstep) -> float:
+    """Measures how far float32 moves the updates of the reference, in ULPs of the parameters.
+
+    Args:
+        single, double: the same optimizers in float32 and in float64.
+    """
+    steps = min(single.steps, double.steps)
+    distances = (
+        ulp_distance(
+            updates[:steps],
+            double.updates[1][path][:steps],
+            "float32",
+            scale=single.parameters[path][:steps],
+        )
+        for path, updates in single.updates[1].items()
+    )
+    return max(float(distance.max()) for distance in distances)
 
 
 def use_precision(dtype: str) -> contextlib.AbstractContextManager[Any]:

@@ -60,10 +60,10 @@ def measure_distances(
     scales: dict[str, Any] = {}
     for path, updates in ours.items():
         copies = (s for s in our_states.values() if s.shape[1:] == updates.shape[1:])
-        subtracted = [s[:-1] for s in copies if (s[1:] - s[:-1] == updates).all()]
+        subtracted = [s[:-1] for s in copies if s.any() and (s[1:] - s[:-1] == updates).all()]
         if _is_difference(updates, parameters[path]):
             subtracted.insert(0, parameters[path])
-        scales[path] = subtracted[0] if subtracted and updates.any() else None
+        scales[path] = subtracted[0] if subtracted else None
     if any(scale is None for scale in scales.values()):
         scales = dict.fromkeys(parameters, np.zeros(()))
     return {p: ulp_distance(ours[p], theirs[p], dtype, scale=scales[p]) for p in theirs}

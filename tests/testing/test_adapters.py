@@ -36,7 +36,7 @@ WAVES = problems.Problem(
 def compare(candidate, reference, monkeypatch, steps=STEPS, problem=WAVES):
     """Compares without the free-running trajectories, on which no verdict depends."""
     nothing = np.zeros(1), np.zeros(1)
-    monkeypatch.setattr(comparison, "measure_divergence", lambda **_: nothing)
+    monkeypatch.setattr(comparison, "measure_divergence", lambda *_: nothing)
     return jaxnet.compare_optimizers(candidate, reference, steps=steps, problems=[problem])
 
 
@@ -167,13 +167,13 @@ def test_adapted_optimizers_can_be_pickled():
 # Recordings.
 
 
-def record(rate=RATE, steps=80):
+def record(rate=RATE, steps=80, dtype=np.float64):
     """AdamW on random gradients, in NumPy."""
     random = np.random.default_rng(0)
-    w, m, v = random.normal(size=(3, 2)), 0.0, 0.0
+    w, m, v = random.normal(size=(3, 2)).astype(dtype), 0.0, 0.0
     gradients, parameters = [], [{"w": w}]
     for t in range(1, steps + 1):
-        g = random.normal(size=w.shape)
+        g = random.normal(size=w.shape).astype(dtype)
         m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g * g
         w = w - rate * (m / (1 - B1**t) / (np.sqrt(v / (1 - B2**t)) + EPS) + DECAY * w)
         gradients.append({"w": g})
@@ -206,6 +206,24 @@ def test_a_recording_of_another_rule(monkeypatch):
     result = compare(optimizer, optax.adam(RATE), monkeypatch, steps=200, problem=problem)
     assert result.verdict == "different"
     assert (result.first.dtype, result.first.step) == ("float64", 1)
+
+
+def test_a_recording_in_float32(monkeypatch):
+    """It is as exact as the parameters. A decay of 3e-4 moves them by up to 60 units."""
+    optimizer, problem = adapters.replay(*record(dtype=np.float32))
+    same, other, third = (
+        compare(optimizer, reference, monkeypatch, steps=200, problem=problem)
+        for reference in (
+            optax.adamw(RATE, weight_decay=DECAY),
+            optax.adamw(RATE, weight_decay=DECAY + 3e-4),
+            optax.adam(RATE),
+        )
+    )
+    assert same.verdict == "rounding", same
+    assert other.verdict == third.verdict == "different"
+    assert other.first.dtype == "float32"
+    assert other.problems[0].units["float32"] < 64
+    assert np.isnan(other.problems[0].units["float64"])
 
 
 def test_a_recording_of_stacked_arrays_in_float32():
