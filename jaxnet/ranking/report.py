@@ -36,8 +36,9 @@ def save_ranking(ranking: Ranking, folder: str | os.PathLike[str]) -> None:
     The tables are `losses.csv`, `comparisons.csv`, `trials.csv`, `seeds.csv`, `tuning_curves.csv`,
     `learning_rates.csv`, `targets.csv` and `profiles.csv`, and `seconds.csv` with measured times.
     All but the last are the same bytes when the ranking is repeated; numbers have all their digits.
-    The manifest contains the key, the search spaces, hashes of the data and of the schedules, and
-    the versions of the packages. Each file is replaced as a whole; the manifest is the last one.
+    The manifest contains the key, the search spaces, hashes of the data, of the schedules and of
+    the traced programs, and the versions of the packages. Each file is replaced as a whole, the
+    manifest last.
 
     Args:
         ranking: the result of `rank_optimizers`.

@@ -12,6 +12,7 @@ from jaxtyping import Array, Key
 
 from jaxnet.ranking.contenders import Contender, evaluate_schedule
 from jaxnet.ranking.tasks import Task
+from jaxnet.ranking.trials import hash_run
 
 _PACKAGES = ("jaxnet-dense", "jax", "jaxlib", "numpy", "opda", "optax", "scipy")
 
@@ -23,7 +24,7 @@ def describe(
     trials: int,
     seeds: int,
 ) -> dict[str, Any]:
-    """What the results depend on, in the form of JSON. Functions are described by their names."""
+    """What the results depend on, in the form of JSON. Functions are in the traced programs."""
     return {
         "key": {"data": jax.random.key_data(key).tolist(), "impl": str(jax.random.key_impl(key))},
         "trials": trials,
@@ -50,6 +51,10 @@ def describe(
             }
             for task in tasks
         ],
+        "programs": {
+            contender.name: {task.name: hash_run(contender, task) for task in tasks}
+            for contender in contenders
+        },
         "versions": {name: importlib.metadata.version(name) for name in _PACKAGES},
         "device": jax.local_devices()[0].device_kind,
         "devices": len(jax.local_devices()),

@@ -15,6 +15,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from jaxnet.core import checks
+from jaxnet.core.programs import fingerprint
 from jaxnet.nn.losses import weighted_mean
 from jaxnet.ranking.contenders import Contender, draw_trials, evaluate_schedule
 from jaxnet.ranking.tasks import Task
@@ -96,6 +97,15 @@ def make_outcome(
     place = winners.index(best) * seeds
     curves = np.array(history[place : place + seeds])
     return Outcome(values, scores, best, winners, losses, curves, seconds)
+
+
+def hash_run(contender: Contender, task: Task) -> str:
+    """The digest of the program of a run: of the network, the loss, the optimizer and the data."""
+    run = _make_run(contender, task)
+    values = dict.fromkeys(contender.space, np.float32(0.5))
+    found = fingerprint(lambda key, values: run(key, **values), jax.random.key(0), values)
+    assert found is not None
+    return found.digest
 
 
 def _make_run(contender: Contender, task: Task) -> Any:

@@ -191,6 +191,19 @@ def test_the_manifest_says_what_the_results_depend_on(folder):
 
 
 CHANGES = {
+    "another optimizer": (
+        [
+            *CONTENDERS[:2],
+            CONTENDERS[2]._replace(make=lambda learning_rate: jaxnet.sgd(learning_rate, 0.1)),
+        ],
+        [TASK],
+        "expected manifest/programs/wild/square as it was",
+    ),
+    "another loss": (
+        CONTENDERS,
+        [TASK._replace(loss=jaxnet.absolute_error)],
+        "expected manifest/programs/good/square as it was",
+    ),
     "a space": (
         [CONTENDERS[0]._replace(space={"learning_rate": LogUniform(0.01, 0.3)}), *CONTENDERS[1:]],
         [TASK],
