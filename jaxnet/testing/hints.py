@@ -46,8 +46,8 @@ def find_hints(tables: dict[str, Table]) -> tuple[str, ...]:
     Some patterns can only appear on one kind of problem and are always returned. The others are
     returned if at least half of the problems show them, since one problem may by chance.
 
-    >>> numbers, parameters = np.linspace(1, 2, 6).reshape(3, 2), np.ones((3, 2))
-    >>> table = Table(numbers, -numbers, numbers, parameters, numbers, 0.0, {}, ({}, {}))
+    >>> numbers, ones = np.linspace(1, 2, 6).reshape(3, 2), np.ones((3, 2))
+    >>> table = Table(numbers, -numbers, numbers**2, ones, numbers, 0.0, {}, ({}, {}))
     >>> find_hints({"bowl": table})
     ('every update is -1 times the reference: wrong sign (on bowl)',)
     """

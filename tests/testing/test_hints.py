@@ -13,13 +13,14 @@ GRADIENTS[4:8, 3] = 0
 PARAMETERS = RANDOM.standard_normal((STEPS, ELEMENTS))
 LEAVES = {"w": slice(0, 8), "b": slice(8, 12)}
 T = np.arange(STEPS)[:, None]
+NO_MOMENTS = ({}, {})
 
 
-def hints_for(candidate):
+def hints_for(candidate, moments=NO_MOMENTS):
     with np.errstate(invalid="ignore"):
         apart = np.abs(candidate - REFERENCE) / np.spacing(np.abs(REFERENCE))
     units = np.where(np.isfinite(apart), apart, np.inf)
-    table = Table(candidate, REFERENCE, GRADIENTS, PARAMETERS, units, 100.0, LEAVES)
+    table = Table(candidate, REFERENCE, GRADIENTS, PARAMETERS, units, 100.0, LEAVES, moments)
     return find_hints({"here": table})
 
 
@@ -34,7 +35,7 @@ def scale_reference(where, factor=1.5):
     [
         (-REFERENCE, "every update is -1 times the reference: wrong sign"),
         (0.1 * REFERENCE, "every update is 0.1 times the reference: a factor"),
-        (REFERENCE * (2 - T / STEPS), "a schedule or a bias correction"),
+        (REFERENCE * (2 - T / STEPS), "a schedule, a bias correction or clipping"),
         (np.roll(REFERENCE, 1, axis=0), "that of the reference one step earlier"),
         (np.roll(REFERENCE, -1, axis=0), "that of the reference one step later"),
         (scale_reference(np.s_[1:]), "the first step agrees"),
@@ -48,12 +49,23 @@ def scale_reference(where, factor=1.5):
             "non-finite where the gradient is zero: a division of 0 by 0",
         ),
         (scale_reference(np.s_[3, 2], np.inf), "some updates are non-finite"),
-        (REFERENCE * (1 + 1e-9 / np.abs(GRADIENTS).max(0)), "the smaller the gradients"),
         (REFERENCE - 0.01 * PARAMETERS, "differ by -0.01 times the parameters: weight decay"),
     ],
 )
 def test_patterns_give_hints(candidate, words):
     assert any(words in hint for hint in hints_for(candidate)), hints_for(candidate)
+
+
+def test_eps_is_named_only_if_the_moments_agree():
+    candidate = REFERENCE * (1 + 1e-9 / np.abs(GRADIENTS).max(0))
+    squares = {"nu": np.concatenate([np.zeros((1, ELEMENTS)), (GRADIENTS**2).cumsum(axis=0)])}
+    for others, is_named in ((squares, True), ({"nu": squares["nu"] + 1}, False), ({}, False)):
+        hints = hints_for(candidate, (others, squares))
+        assert any("the smaller the gradients" in hint for hint in hints) == is_named, hints
+    assert any(
+        "nu starts at 1; reference: 0" in hint
+        for hint in hints_for(candidate, ({"nu": squares["nu"] + 1}, squares))
+    )
 
 
 def test_random_updates_give_no_hint():
@@ -63,7 +75,7 @@ def test_random_updates_give_no_hint():
 def test_a_pattern_on_few_problems_gives_no_hint():
     def table(candidate):
         units = np.abs(candidate - REFERENCE) / np.spacing(np.abs(REFERENCE))
-        return Table(candidate, REFERENCE, GRADIENTS, PARAMETERS, units, 100.0, LEAVES)
+        return Table(candidate, REFERENCE, GRADIENTS, PARAMETERS, units, 100.0, LEAVES, NO_MOMENTS)
 
     others = [RANDOM.standard_normal((STEPS, ELEMENTS)) for _ in range(2)]
     tables = {str(i): table(c) for i, c in enumerate([-REFERENCE, *others])}
