@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import tempfile
 
 os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 
@@ -36,6 +37,13 @@ hypothesis.settings.load_profile("untimed")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
+
+# Tests build the same functions again and again. Each process has a cache of its own, since JAX
+# does not write to it atomically.
+CACHE = tempfile.TemporaryDirectory(prefix="jaxnet-")
+jax.config.update("jax_compilation_cache_dir", CACHE.name)
+jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)

@@ -231,7 +231,7 @@ GALLERY = [
         "the gradient is multiplied by 1 - 0.9",
         per_leaf(1, autograd_sgd),
         optax.sgd(RATE, momentum=0.9),
-        "trace = -0.1 g + 0.9 trace; reference: g + 0.9 trace",
+        "updates = -0.001 g + 0.9 u[t-1]; reference: -0.01 g + 0.9 u[t-1]",
     ),
     Difference(
         "autograd 1.9.1, rmsprop",

@@ -445,7 +445,7 @@ WRONG = {  # candidate, reference, the cause as a hint names it, and what else h
     "corrected for a bias that is not there": (
         per_leaf(1, corrected_rmsprop),
         RMSPROP,
-        "nu is corrected for a bias",
+        "the bias of nu is corrected once more than in the reference",
     ),
     "no root": (
         with_direction(lambda m, v, t: correct_bias(m, B1, t) / (correct_bias(v, B2, t) + EPS)),
@@ -586,7 +586,7 @@ WRONG = {  # candidate, reference, the cause as a hint names it, and what else h
     "dampening": (
         momentum(lambda g, v: (MU * v + (1 - MU) * g,) * 2),
         MOMENTUM,
-        "trace = 0.1 g + 0.9 trace; reference: g + 0.9 trace",
+        "updates = -0.001 g + 0.9 u[t-1]; reference: -0.01 g + 0.9 u[t-1]",
         "every update is 0.1 times",
     ),
     "another momentum": (

@@ -32,7 +32,7 @@ def shapes(function: Callable[..., Any], *arguments: Any) -> Any:
 
 def may_be_stale(traced: jax.stages.Traced) -> bool:
     """Whether a part of a program may come from an old trace of a user's function."""
-    return not all(map(_is_packaged, _inner_programs(traced.jaxpr.jaxpr)))
+    return not all(map(_is_packaged, inner_programs(traced.jaxpr.jaxpr)))
 
 
 def trace_anew() -> contextlib.AbstractContextManager[None]:
@@ -44,14 +44,15 @@ _context = jax.make_user_context(None)
 _contexts = itertools.count()
 
 
-def _inner_programs(program: Jaxpr) -> Iterator[Jaxpr]:
+def inner_programs(program: Jaxpr) -> Iterator[Jaxpr]:
+    """Yields the programs in a program: called functions, loops and branches."""
     for equation in program.eqns:
         for value in equation.params.values():
             for part in value if isinstance(value, (tuple, list)) else (value,):
                 if isinstance(part, (ClosedJaxpr, Jaxpr)):
                     inner = part.jaxpr if isinstance(part, ClosedJaxpr) else part
                     yield inner
-                    yield from _inner_programs(inner)
+                    yield from inner_programs(inner)
 
 
 def _is_packaged(program: Jaxpr) -> bool:

@@ -72,7 +72,8 @@ def find_difference(problem: str, lockstep: Lockstep, limit: float) -> Differenc
 def find_state_difference(lockstep: Lockstep) -> str | None:
     """Describes which leaf of the reference's state differs first from the candidate's state.
 
-    A leaf is matched with the candidate's leaf of the same shape that equals it for the most steps.
+    A leaf is matched with the candidate's leaf of the same shape that equals it for the most steps,
+    up to the rounding of the largest value of each element.
 
     Returns:
         None if no leaf has a counterpart, or if the reference has no state.
@@ -80,24 +81,27 @@ def find_state_difference(lockstep: Lockstep) -> str | None:
     ours, theirs = lockstep.states
     firsts = {}
     for path, leaf in theirs.items():
+        scale = np.abs(leaf).max(axis=0)  # an element may cross zero
         candidates = {
-            name: _first_step(ulp_distance(other, leaf, lockstep.dtype), ULP_THRESHOLD)
+            name: _first_step(ulp_distance(other, leaf, lockstep.dtype, scale=scale), ULP_THRESHOLD)
             for name, other in ours.items()
             if other.shape == leaf.shape
         }
         if candidates:
-            match = max(candidates, key=lambda name: candidates[name])
-            firsts[path] = candidates[match], match
+            first = max(candidates.values())
+            matches = [name for name, step in candidates.items() if step == first]
+            firsts[path] = first, matches
     if not firsts:
         return None
     path = min(firsts, key=lambda path: firsts[path][0])
-    step, match = firsts[path]
+    step, matches = firsts[path]
     if step > lockstep.steps:
         if len(firsts) < len(theirs):
             return None
         return "the moments agree; only the formula of the update differs"
     when = f"at step {step}" if step else "in its initial value"
-    return f"{path!r} differs first, {when} (compared with the candidate's {match!r})"
+    where = f" (compared with the candidate's {matches[0]!r})" if len(matches) == 1 else ""
+    return f"{path!r} differs first, {when}{where}"
 
 
 def _first_step(ulps: np.ndarray, limit: float) -> int:

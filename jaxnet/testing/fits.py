@@ -45,14 +45,16 @@ def fit_first(target: Numbers, choices: Iterable[Mapping[str, Numbers]]) -> Form
 
 
 def is_same(a: Formula, b: Formula) -> bool:
-    """Whether two formulas are equal up to rounding."""
-    return a.keys() == b.keys() and all(np.isclose(a[n], b[n], rtol=_RTOL, atol=0) for n in a)
+    """Whether two formulas are equal up to the rounding of factors to float32."""
+    return a.keys() == b.keys() and all(np.isclose(a[n], b[n], rtol=_RTOL, atol=2**-24) for n in a)
 
 
 def describe_formula(formula: Formula) -> str:
     """Puts a formula into one line."""
     text = " + ".join(
-        name if f"{factor:.8g}" == "1" else f"{factor:.8g} {name}"
+        f"{factor:.8g} {name}".removeprefix("1 ").replace("-1 ", "-")
+        if abs(factor) == 1 or f"{abs(factor):.8g}" == "1"
+        else f"{factor:.8g} {name}"
         for name, factor in formula.items()
     )
     return text.replace("+ -", "- ") or "0"

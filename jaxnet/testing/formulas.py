@@ -68,13 +68,13 @@ def _correction(ratios: Ratios, t: np.ndarray, mean: Pair | None, square: Pair) 
     later1, later2 = 1 - b1 ** (t + 1), np.sqrt(1 - b2 ** (t + 1))
     m, v = (p.name if p else "" for p in (mean, square))
     known = {f"{v} is not corrected for its bias": 1 / c2}
-    known[f"{v} is corrected for a bias"] = c2
+    known[f"the bias of {v} is corrected once more than in the reference"] = c2
     if mean is not None:
         known |= {
             f"{m} is not corrected for its bias": c1,
             f"neither {m} nor {v} is corrected for its bias": c1 / c2,
-            f"{m} is corrected for a bias": 1 / c1,
-            f"{m} and {v} are corrected for a bias": c2 / c1,
+            f"the bias of {m} is corrected once more than in the reference": 1 / c1,
+            f"the biases of {m} and {v} are corrected once more than in the reference": c2 / c1,
             "the bias is corrected with t + 1 in place of t": c1 / later1 * later2 / c2,
             f"the bias of {m} is corrected with b2": c1 / c2**2,
         }

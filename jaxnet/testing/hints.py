@@ -4,7 +4,7 @@ A hint states a property of the updates on some problems, which is certain, and 
 it, which is a guess.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -34,6 +34,7 @@ class Table(NamedTuple):
     limit: float  # the number of ULPs above which two updates differ
     leaves: dict[str, slice]  # the columns of each leaf
     moments: tuple[Moments, Moments]  # of the candidate and of the reference
+    has_others: bool = False  # whether the candidate's state has arrays that are no moments
 
     def differs(self) -> np.ndarray:
         """Returns whether the two updates differ, as booleans `[steps, elements]`."""
@@ -70,23 +71,26 @@ def _certain(table: Table) -> Iterator[str]:
     """Patterns that cannot appear by chance, the most informative ones only."""
     yield from _nonfinite(table)
     yield from _zero_gradients(table)
+    if table.gradients.any():
+        with np.errstate(all="ignore"):
+            yield from next(filter(None, map(list, _by_information(table))), [])
+
+
+def _by_information(table: Table) -> Iterator[Iterable[str]]:
     source = Gradients(table.gradients, table.parameters, table.leaves)
-    if not np.isfinite(table.candidate).all() or not table.gradients.any():
-        return
     pairs = pair_moments(*table.moments, source)
-    found = list(describe_pairs(pairs, source))
-    if not found:
-        found = list(describe_formulas(table.candidate, table.reference, source))
     agree = bool(pairs) and len(pairs) == len(table.moments[1]) and all(p.agrees() for p in pairs)
-    if not found and agree:
-        found = list(describe_ratios(table.candidate, table.reference, source, pairs))
-    if not found and agree and not any(_weight_decay(table)):
-        found = list(_small_gradients(table))
-    if not found:
-        found = list(describe_precision(*table.moments))
-    if not found:
-        found = list(_count_moments(table))
-    yield from found
+    yield describe_pairs([pair for pair in pairs if not pair.is_scaled()], source)
+    if np.isfinite(table.candidate).all():
+        yield describe_formulas(table.candidate, table.reference, source)
+        if agree:
+            yield describe_ratios(table.candidate, table.reference, source, pairs)
+            if not any(_weight_decay(table)):
+                yield _small_gradients(table)
+    yield describe_pairs(pairs, source)
+    yield describe_precision(*table.moments)
+    if not table.has_others:
+        yield _count_moments(table)
 
 
 def _count_moments(table: Table) -> Iterator[str]:
@@ -100,7 +104,9 @@ def _count_moments(table: Table) -> Iterator[str]:
 
 def list_names(names: list[str], total: int) -> str:
     """Puts the names of problems into words."""
-    return f"all {total} problems that differ" if len(names) == total > 1 else ", ".join(names)
+    if len(names) == total > 1:
+        return f"{'both' if total == 2 else f'all {total}'} problems that differ"
+    return ", ".join(names)
 
 
 def _constant_factor(table: Table) -> Iterator[str]:
@@ -123,12 +129,13 @@ def _ratios(table: Table) -> np.ndarray:
 
 
 def _nonfinite(table: Table) -> Iterator[str]:
-    wrong = ~np.isfinite(table.candidate)
+    wrong, zero = ~np.isfinite(table.candidate), table.gradients == 0
     if wrong.any():
-        if table.gradients[wrong].any():
-            yield "some updates are non-finite"
-        else:
+        columns = wrong.any(axis=0)
+        if (wrong.argmax(axis=0) == zero.argmax(axis=0))[columns].all() and zero[wrong].all():
             yield "updates are non-finite where the gradient is zero: a division of 0 by 0"
+        else:
+            yield "some updates are non-finite"
 
 
 def _factor_per_step(table: Table) -> Iterator[str]:

@@ -148,11 +148,6 @@ class Lockstep(NamedTuple):
         """Returns the largest distance of two updates, in ULPs."""
         return max(float(ulps.max(initial=0)) for ulps in self.ulps.values())
 
-    def typical_ulps(self) -> float:
-        """Returns the distance in ULPs that nine of ten updates do not exceed."""
-        ulps = np.concatenate([leaf.ravel() for leaf in self.ulps.values()])
-        return float(np.quantile(ulps, 0.9, method="lower"))
-
     def allow(self, effect: Leaves) -> "Lockstep":
         """Subtracts an allowed effect on the updates, by path, from their distances."""
         ours, theirs = self.updates

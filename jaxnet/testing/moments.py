@@ -19,26 +19,65 @@ Moments = dict[str, Moment]
 _RTOL = 1e-6  # of numbers that are equal up to rounding
 
 
-def find_moments(states: Leaves, parameters: Leaves) -> Moments:
+def find_moments(states: Leaves, parameters: Leaves) -> tuple[Moments, bool]:
     """Collects the moments of a state, with the elements in the order of the parameters.
 
-    The path of a moment's leaf ends with that of the parameter, as in `mu/layer/weights`. A vector
-    of the size of all parameters is a moment too.
+    The leaves of a moment have names that contain those of the parameters in the same way, as in
+    `mu/layer/weights`, or they follow each other in the order of the parameters. A vector of the
+    size of all parameters is a moment too. A copy of the parameters is none.
+
+    Returns:
+        The moments by name, and whether all arrays of the state belong to one.
     """
-    moments: Moments = {}
-    sizes = {path: array[0].size for path, array in parameters.items()}
-    for path, states_of_leaf in states.items():
-        if states_of_leaf.ndim == 2 and states_of_leaf.shape[1] == sum(sizes.values()):
-            moments[path] = states_of_leaf
-    leaves: dict[str, Leaves] = {}
+    arrays = {n: a for n, a in states.items() if a.ndim > 1 and np.isfinite(a).all()}
+    size = sum(p[0].size for p in parameters.values())
+    found = {n: a for n, a in arrays.items() if a.shape[1:] == (size,) and len(parameters) > 1}
+    rest = {n: a for n, a in states.items() if n not in found}
+    for group in (*_group_by_name(rest, parameters), *_group_by_order(rest, parameters)):
+        name, leaves = group
+        if not all(leaf in rest for leaf in leaves):
+            continue
+        parts = [rest.pop(leaf) for leaf in leaves]
+        found[name] = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    copied = _flatten(parameters)
+    moments = {
+        name: array.astype(float)
+        for name, array in found.items()
+        if np.isfinite(array).all()
+        and not any((shifted == copied).all() for shifted in (array[1:], array[:-1]))
+    }
+    is_complete = len(moments) == len(found) and all(a.ndim == 1 for a in rest.values())
+    return moments, is_complete
+
+
+def _flatten(leaves: Leaves) -> Numbers:
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves.values()], axis=1)
+
+
+def _group_by_name(states: Leaves, parameters: Leaves) -> Iterator[tuple[str, list[str]]]:
+    """Groups leaves whose names are those of the parameters with the same words around."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
     for path, array in parameters.items():
         for name, leaf in states.items():
-            if name.endswith(path) and leaf.shape[1:] == array.shape[1:]:
-                leaves.setdefault(name.removesuffix(path).rstrip("/"), {})[path] = leaf
-    for name, parts in leaves.items():
-        if parts.keys() == parameters.keys():
-            moments[name] = np.concatenate([p.reshape(len(p), -1) for p in parts.values()], axis=1)
-    return {name: array.astype(float) for name, array in moments.items()}
+            before, found, after = f"/{name}/".partition(f"/{path}/" if path else "//")
+            if path == "":
+                before, found, after = name, "/", ""
+            if found and leaf.shape[1:] == array.shape[1:]:
+                groups.setdefault((before.strip("/"), after.strip("/")), {})[path] = name
+    for (before, after), leaves in groups.items():
+        if leaves.keys() == parameters.keys():
+            yield "/".join(filter(None, (before, after))), [leaves[path] for path in parameters]
+
+
+def _group_by_order(states: Leaves, parameters: Leaves) -> Iterator[tuple[str, list[str]]]:
+    """Groups the leaves of each parameter's shape in the order in which they come."""
+    columns = []
+    for array in parameters.values():
+        columns.append([n for n, leaf in states.items() if leaf.shape[1:] == array.shape[1:]])
+    shapes = {array.shape[1:] for array in parameters.values()}
+    if len(shapes) == len(columns) and len({*map(len, columns)}) == 1:
+        for group in zip(*columns, strict=True):
+            yield group[0], list(group)
 
 
 class Gradients(NamedTuple):
@@ -73,8 +112,17 @@ class Pair(NamedTuple):
 
     def agrees(self) -> bool:
         """Whether the moments are equal up to rounding."""
-        scale = np.abs(self.reference).max(axis=0)
-        return bool((np.abs(self.candidate - self.reference) <= _RTOL * scale).all())
+        return _are_equal(self.candidate, self.reference, 1e-4)
+
+    def is_scaled(self) -> bool:
+        """Whether the formulas are the same but for a factor, which the update may undo."""
+        ours, theirs = self.formulas
+        if not ours or not theirs or ours.keys() != theirs.keys():
+            return False
+        ratios = [ours[name] / theirs[name] for name in ours if name != "itself"]
+        same = np.isclose(ours.get("itself", 0), theirs.get("itself", 0), rtol=0, atol=2**-24)
+        starts = not self.candidate[0].any() and not self.reference[0].any()
+        return bool(same and starts and np.allclose(ratios, ratios[0], rtol=1e-4))
 
 
 def pair_moments(ours: Moments, theirs: Moments, source: Gradients) -> list[Pair]:
@@ -99,9 +147,8 @@ def pair_moments(ours: Moments, theirs: Moments, source: Gradients) -> list[Pair
         pairs.append(Pair(label, ours[mine], theirs[its], formulas))
 
     for its in theirs:
-        scale = np.abs(theirs[its]).max(axis=0)
         for mine in list(left):
-            if its in open_ and (np.abs(ours[mine] - theirs[its]) <= _RTOL * scale).all():
+            if its in open_ and _are_equal(ours[mine], theirs[its], _RTOL):
                 settle(mine, its)
     for its, expected in list(open_.items()):
         alike = [m for m, f in left.items() if f and expected and _power(f) == _power(expected)]
@@ -115,6 +162,11 @@ def pair_moments(ours: Moments, theirs: Moments, source: Gradients) -> list[Pair
     if len(left) == len(open_) == 1:
         settle(next(iter(left)), next(iter(open_)))
     return pairs
+
+
+def _are_equal(ours: Moment, theirs: Moment, rtol: float) -> bool:
+    scale = np.abs(theirs).max(axis=0)
+    return bool((np.abs(ours - theirs) <= rtol * scale).all())
 
 
 def _find_gradients(moment: Moment, formula: Formula | None) -> Numbers | None:
@@ -143,12 +195,16 @@ def describe_pairs(pairs: list[Pair], source: Gradients) -> Iterator[str]:
         elif ours and theirs and not is_same(ours, theirs):
             texts = [describe_formula(f).replace("itself", pair.name) for f in (ours, theirs)]
             cause = ": b1 and b2 are swapped" if swapped else ""
-            if "p" in ours and "p" not in theirs:
+            if "p" not in theirs and ours.get("p", 0) * ours.get("g", 0) > 0:
                 cause = ": weight decay in the gradient"
             yield f"{pair.name} = {texts[0]}; reference: {texts[1]}{cause}"
         elif not ours:
             used = _find_gradients(pair.candidate, theirs)
             yield from () if used is None else describe_clipping(used, source)
+        elif not theirs:
+            used = _find_gradients(pair.reference, ours)
+            found = () if used is None else describe_clipping(used, source)
+            yield from (f"in the reference, {text}" for text in found)
 
 
 def describe_precision(ours: Moments, theirs: Moments) -> Iterator[str]:

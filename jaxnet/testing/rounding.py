@@ -8,7 +8,7 @@ traced program, every scalar is moved up or down by the rounding of float32.
 
 import itertools
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Float, PyTree
 from optax import GradientTransformation
 
-from jaxnet.core import compilation
+from jaxnet.core import compilation, tracing
 from jaxnet.testing.lockstep import (
     Lockstep,
     Trajectory,
@@ -29,7 +29,7 @@ from jaxnet.testing.ulps import Leaves
 
 _ROUNDING = 2.0**-24  # of a number between 1 and 2 in float32
 _RUNS = 16
-_SIGNS = 61  # for each run, used cyclically
+_MOVES = 61  # for each run, used cyclically
 _MARGIN = 8  # of the root mean square over the runs, for roundings that all point the same way
 _CALLS = {"jit", "pjit", "closed_call", "checkpoint", "custom_jvp_call", "custom_vjp_call"}
 
@@ -43,10 +43,10 @@ def measure_float32_effect(reference: GradientTransformation, lockstep: Lockstep
 
     Returns:
         By path, `[steps, ...]`, 8 times the root mean square over 16 runs, in each of which the
-        scalars are rounded up or down at random.
+        scalars are moved by a random multiple of their rounding, as large as that on average.
     """
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], (_RUNS, _SIGNS))
-    arguments = lockstep.trajectory, signs
+    moves = np.random.default_rng(0).standard_normal((_RUNS, 2, _MOVES))
+    arguments = lockstep.trajectory, moves
     with use_precision(lockstep.dtype):
         program = compilation.compile_once(_make_runs, (reference,), arguments)
         moved = floats(program(*arguments))
@@ -57,35 +57,89 @@ def measure_float32_effect(reference: GradientTransformation, lockstep: Lockstep
     }
 
 
+def uses_float32(
+    candidate: GradientTransformation, reference: GradientTransformation, lockstep: Lockstep
+) -> bool:
+    """Whether a candidate computes in float32, or with numbers that are rounded to float32.
+
+    A callback may do anything. Numbers that the reference has too do not count.
+    """
+    start = jax.tree.map(lambda leaf: leaf[0], lockstep.trajectory.parameters)
+
+    def trace(optimizer: GradientTransformation) -> ClosedJaxpr:
+        def step(parameters: PyTree) -> PyTree:
+            return optimizer.update(parameters, optimizer.init(parameters), parameters)
+
+        return tracing.trace(step, start).jaxpr
+
+    with use_precision(lockstep.dtype):
+        ours, theirs = (_read(trace(optimizer)) for optimizer in (candidate, reference))
+    numbers = ours.numbers - theirs.numbers
+    rounded = any(float(np.float32(n)) == n != float(np.float16(n)) for n in numbers)
+    return ours.has_float32 or ours.has_callback or rounded
+
+
+class _Contents(NamedTuple):
+    """What a program contains: its scalars in float64, and whether anything is in float32."""
+
+    numbers: set[float]
+    has_float32: bool
+    has_callback: bool
+
+
+def _read(program: ClosedJaxpr) -> _Contents:
+    parts = [program.jaxpr, *tracing.inner_programs(program.jaxpr)]
+    equations = [equation for part in parts for equation in part.eqns]
+    literals = [a.val for e in equations for a in e.invars if isinstance(a, Literal)]
+    constants = [*literals, *program.consts]
+    types = [variable.aval for equation in equations for variable in equation.outvars]
+    dtypes = {jnp.result_type(c) for c in constants} | {getattr(t, "dtype", None) for t in types}
+    return _Contents(
+        {float(c) for c in constants if jnp.ndim(c) == 0 and _is_float(c)},
+        jnp.dtype("float32") in dtypes,
+        any("callback" in equation.primitive.name for equation in equations),
+    )
+
+
 def _make_runs(
     optimizer: GradientTransformation,
     trajectory: Trajectory,
-    signs: Float[Array, "runs signs"],
+    moves: Float[Array, "runs 2 moves"],
 ) -> PyTree:
     start = jax.tree.map(lambda leaf: leaf[0], trajectory.parameters)
 
-    def run(signs: Float[Array, " signs"]) -> PyTree:
-        init, update = (_move_scalars(f, signs) for f in widen_counters(optimizer, start))
+    def run(moves: Float[Array, "2 moves"]) -> PyTree:
+        init, update = widen_counters(optimizer, start)
 
-        def step(state: Any, recorded: Trajectory) -> Any:
-            updates, state = update(recorded.gradients, state, recorded.parameters)
-            return state, updates
+        def step(carry: Any, recorded: Trajectory) -> Any:
+            state, t = carry
+            moved = _move_scalars(update, moves[0], jnp.roll(moves[1], t))
+            updates, state = moved(recorded.gradients, state, recorded.parameters)
+            return (state, t + 1), updates
 
-        return jax.lax.scan(step, init(start), trajectory)[1]
+        state = _move_scalars(init, *moves)(start)
+        return jax.lax.scan(step, (state, 0), trajectory)[1]
 
-    return jax.vmap(run)(signs)
+    return jax.vmap(run)(moves)
 
 
 def _move_scalars(
-    function: Callable[..., PyTree], signs: Float[Array, " signs"]
+    function: Callable[..., PyTree],
+    fixed: Float[Array, " moves"],
+    changing: Float[Array, " moves"],
 ) -> Callable[..., PyTree]:
-    """The same function, with its scalars moved by the rounding of float32."""
+    """The same function, with its scalars moved by the rounding of float32.
+
+    Args:
+        function: any function.
+        fixed, changing: how far numbers in the function, and scalars that it computes, are moved.
+    """
 
     def moved(*arguments: PyTree) -> PyTree:
         traced = jax.jit(function).trace(*arguments)
         program = traced.jaxpr
         literals = {float(v) for v in _literals(program.jaxpr)}
-        evaluate = _Evaluation(literals, itertools.cycle(signs))
+        evaluate = _Evaluation(literals, itertools.cycle(fixed), itertools.cycle(changing))
         results = evaluate(program, jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
@@ -110,9 +164,12 @@ def _called(equation: Any) -> ClosedJaxpr | None:
 class _Evaluation:
     """Evaluates a program whose scalars are moved."""
 
-    def __init__(self, literals: set[float], signs: Iterator[Array]) -> None:
+    def __init__(
+        self, literals: set[float], fixed: Iterator[Array], changing: Iterator[Array]
+    ) -> None:
         self._literals = literals
-        self._signs = signs
+        self._fixed = fixed
+        self._changing = changing
 
     def __call__(self, program: ClosedJaxpr, arguments: list[Any]) -> list[Any]:
         values: dict[Any, Any] = dict(zip(program.jaxpr.invars, arguments, strict=True)) | dict(
@@ -141,13 +198,15 @@ class _Evaluation:
         if not _is_float(value) or jnp.ndim(value) > 0:
             return value
         if isinstance(value, jax.core.Tracer):
-            return value * (1 + _ROUNDING * next(self._signs))
+            return value * (1 + _ROUNDING * next(self._changing))
         number = float(value)
         if number == float(np.float32(number)):
             return value
-        complement = any(abs(1 - number - other) < 1e-15 for other in self._literals)
+        complement = abs(number) > _ROUNDING and any(
+            abs(1 - number - other) < 1e-15 for other in self._literals
+        )
         size = 1.0 if complement else abs(number)
-        return number + size * _ROUNDING * next(self._signs)
+        return number + size * _ROUNDING * next(self._fixed)
 
 
 def _is_float(value: Any) -> bool:

@@ -55,13 +55,15 @@ def measure_distances(
     If the candidate returns the new parameters minus the old ones, its updates are only as exact as
     the parameters, and distances are in ULPs of the parameters where these are larger. Its state
     may contain the parameters that it subtracts, which rounding separates from those of the
-    trajectory.
+    trajectory, or the parameters of the step before.
     """
     scales: dict[str, Any] = {}
     for path, updates in ours.items():
-        copies = (s for s in our_states.values() if s.shape[1:] == updates.shape[1:])
-        subtracted = [s[:-1] for s in copies if s.any() and (s[1:] - s[:-1] == updates).all()]
-        if _is_difference(updates, parameters[path]):
+        copies = [s for s in our_states.values() if s.shape[1:] == updates.shape[1:]]
+        with np.errstate(invalid="ignore", over="ignore"):
+            subtracted = [s[:-1] for s in copies if s.any() and (s[1:] - s[:-1] == updates).all()]
+        is_kept = any((s[1:] == parameters[path]).all() for s in copies)
+        if is_kept or _is_difference(updates, parameters[path]):
             subtracted.insert(0, parameters[path])
         scales[path] = subtracted[0] if subtracted else None
     if any(scale is None for scale in scales.values()):
