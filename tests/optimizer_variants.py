@@ -231,6 +231,41 @@ def clipped_by_hand():
     return lambda parameters: (), update
 
 
+def heavy_ball():
+    """Momentum by the parameters of the step before, `p + 0.9 (p - previous) - rate * g`."""
+
+    def update(gradients, previous, parameters):
+        def step(p, q, g):
+            return MU * (p - q) - RATE * g
+
+        return jax.tree.map(step, parameters, previous, gradients), parameters
+
+    return lambda parameters: parameters, update
+
+
+def schedule_in_float32(count):
+    rate, factor = in_float32(RATE, 0.9)
+    return rate * factor ** (count.astype(jnp.float32) / 10)
+
+
+def list_of_leaves(rule):
+    """The state is a list with the moments of each leaf."""
+
+    def init(parameters):
+        leaves = jax.tree.leaves(parameters)
+        return jnp.zeros((), jnp.int32), [[jnp.zeros_like(p), jnp.zeros_like(p)] for p in leaves]
+
+    def update(gradients, state, parameters):
+        t, leaves = state[0] + 1, []
+        flat, structure = jax.tree.flatten(gradients)
+        for g, (m, v) in zip(flat, state[1], strict=True):
+            leaves.append(rule(t, g, m, v))
+        updates = structure.unflatten([leaf[0] for leaf in leaves])
+        return updates, (t, [list(leaf[1:]) for leaf in leaves])
+
+    return init, update
+
+
 ROUNDED = {
     "rate": (optax.sgd(float(np.float32(RATE))), DESCENT),
     "rate as an array": (optax.sgd(*in_float32(RATE)), DESCENT),
@@ -246,6 +281,14 @@ ROUNDED = {
     "all as arrays": (per_leaf(2, adam_of_float32), ADAM),
     "powers": (per_leaf(2, powers_in_float32), ADAM),
     "decay": (per_leaf(2, float32_decay), ADAMW),
+    "a tiny eps in the root": (
+        optax.adabelief(float(np.float32(RATE))),
+        optax.adabelief(RATE),
+    ),
+    "a schedule": (
+        optax.rmsprop(schedule_in_float32, momentum=MU),
+        optax.rmsprop(SCHEDULE, momentum=MU),
+    ),
 }
 
 CORRECT = {
@@ -287,6 +330,7 @@ CORRECT = {
         momentum(lambda g, v: ((1 + MU) * g + MU**2 * v, MU * v + g)),
         NESTEROV,
     ),
+    "heavy ball": (heavy_ball(), MOMENTUM),
     "RMSProp by hand": (
         per_leaf(1, lambda t, g, p, v: rmsprop_step(g, 0.9 * v + 0.1 * g * g)),
         RMSPROP,
@@ -365,9 +409,13 @@ def in_bfloat16(t, g, p, m, v):
 EPS_HINT = "the smaller the gradients, the larger the difference: eps, its value or its position"
 
 
-def adam_rule(t, g, m, v):
-    m, v = B1 * m + (1 - B1) * g, B2 * v + (1 - B2) * g * g
-    return -RATE * adam_step(m, v, t), m, v
+def adam_rule(t, g, m, v, b2=B2):
+    m, v = B1 * m + (1 - B1) * g, b2 * v + (1 - b2) * g * g
+    return -RATE * correct_bias(m, B1, t) / (jnp.sqrt(correct_bias(v, b2, t)) + EPS), m, v
+
+
+def nesterov_twice(g, v):
+    return MU * (MU * v - RATE * g) - RATE * g, v
 
 
 def clip_leaf(g):
@@ -403,6 +451,13 @@ WRONG = {  # candidate, reference, the cause as a hint names it, and what else h
         "mu = 0.001 g + 0.999 mu; reference: 0.1 g + 0.9 mu: b1 and b2 are swapped",
     ),
     "another beta": (with_betas(B1, 0.99), ADAM, "nu = 0.01 g**2 + 0.99 nu; reference: 0.001 g**2"),
+    "another beta, in a list of leaves": (
+        list_of_leaves(
+            lambda t, g, m, v: adam_rule(t, g, m, v, b2=0.99),
+        ),
+        ADAM,
+        "nu = 0.01 g**2 + 0.99 nu; reference: 0.001 g**2",
+    ),
     "betas rounded to bfloat16": (
         with_betas(float(jnp.bfloat16(B1)), float(jnp.bfloat16(B2))),
         ADAM,
@@ -692,6 +747,17 @@ WRONG = {  # candidate, reference, the cause as a hint names it, and what else h
         optax.adagrad(RATE, initial_accumulator_value=0.0),
         optax.adagrad(RATE),
         "sum_of_squares starts at 0; reference: 0.1",
+    ),
+    "eps of PyTorch's AdaGrad": (optax.adagrad(RATE, eps=1e-10), optax.adagrad(RATE), EPS_HINT),
+    "Nesterov's, with the rate in the velocity and a mistake": (
+        per_leaf(1, lambda t, g, p, v: nesterov_twice(g, MU * v - RATE * g)),
+        NESTEROV,
+        "updates = -0.0271 g + 0.0171 g[t-1] + 0.9 u[t-1]; reference: -0.019 g",
+    ),
+    "NaN after a while": (
+        descent(lambda t, g, p: jnp.where(t > 150, jnp.nan, -RATE * g)),
+        DESCENT,
+        "some updates are non-finite",
     ),
     "Lion with one beta": (
         optax.lion(RATE, b1=0.9, b2=0.9),

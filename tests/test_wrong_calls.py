@@ -108,7 +108,7 @@ RUN = jaxnet.FitResult(PARAMETERS, {"cost": np.ones(1)}, STATE, "finished")
 TREE = {"b": jnp.ones(3), "w": jnp.ones((2, 3))}
 FEWER, MORE = {"w": TREE["w"]}, TREE | {"z": jnp.ones(1)}
 TURNED = TREE | {"w": TREE["w"].T}
-COMPLEX = jax.tree.map(lambda leaf: leaf.astype(jnp.complex64), TREE)
+IMAGINARY = jax.tree.map(lambda leaf: leaf.astype(jnp.complex64), TREE)
 WORDS, WHOLE = TREE | {"w": "w"}, TREE | {"b": INTEGERS}
 OF_ADAM, OF_ADAMW = ADAM.init(TREE), adamw(0.1).init(TREE)
 OF_SGD, OF_DESCENT = sgd(0.1).init(TREE), gradient_descent(0.1).init(TREE)
@@ -499,7 +499,7 @@ Received: {'b': float32[3], 'w': float32[2, 3], 'z': float32[1]}
 ValueError: adamw: expected gradients that match the parameters, but 'w' is float32[3, 2] instead
 of float32[2, 3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': float32[3], 'w': float32[3, 2]}
->>> gradient_descent(0.1).update(COMPLEX, OF_DESCENT, TREE)
+>>> gradient_descent(0.1).update(IMAGINARY, OF_DESCENT, TREE)
 ValueError: gradient_descent: expected gradients that match the parameters, but 'b' is complex64[3]
 instead of float32[3]. Expected: {'b': float32[3], 'w': float32[2, 3]}
 Received: {'b': complex64[3], 'w': complex64[2, 3]}

@@ -22,7 +22,7 @@ WRONG = optimizer_variants.WRONG | {
     for row in check_gallery.GALLERY
 }
 CAUSES = re.compile(  # what a hint says about causes, all else is a fact about the updates
-    "reference|wrong sign|a factor in|decay|corrected|eps|clip|divided|before the step|Nesterov"
+    "reference|wrong sign|a factor in|decay|corrected|\\beps|clip|divided|before the step|Nesterov"
     "|starts|never|rounded|root|division"
 )
 
