@@ -84,7 +84,7 @@ def plot_tuning_curves(ranking: Ranking) -> Figure:
     The two best contenders have their simultaneous 95 % confidence bands.
     """
     columns = min(len(ranking.tasks), 4)
-    figure, axes = _figure(3.2 * columns, 2.7, -(-len(ranking.tasks) // columns), columns)
+    figure, axes = _figure(max(6.4, 3.2 * columns), 2.7, -(-len(ranking.tasks) // columns), columns)
     lines: dict[str, Any] = {}
     for t, task in enumerate(ranking.tasks):
         curves = [tuning_curve(row[t].validation) for row in ranking.outcomes]
@@ -112,7 +112,9 @@ def plot_sensitivity(ranking: Ranking) -> Figure:
     """A panel for each contender: the median validation loss at each rate, over its lowest one."""
     shown = [i for i in ranking.order if sensitivity(ranking.outcomes[i][0])]
     columns = min(len(shown), 5)
-    figure, axes = _figure(2.4 * columns, 2.1, -(-len(shown) // columns), columns, sharey=True)
+    figure, axes = _figure(
+        max(6.4, 2.4 * columns), 2.1, -(-len(shown) // columns), columns, sharey=True
+    )
     lines: dict[str, Any] = {}
     for panel, i in zip(axes, shown, strict=False):
         for t, task in enumerate(ranking.tasks):

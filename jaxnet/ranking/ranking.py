@@ -10,10 +10,10 @@ from jaxnet.core import checks
 from jaxnet.core.console import progress_bar
 from jaxnet.core.tables import table
 from jaxnet.ranking.contenders import Contender, check_contender
-from jaxnet.ranking.curves import medians, steps_to_target
+from jaxnet.ranking.curves import steps_to_target
 from jaxnet.ranking.settings import describe
 from jaxnet.ranking.spaces import fold_name
-from jaxnet.ranking.statistics import Comparison, compare_all
+from jaxnet.ranking.statistics import Comparison, compare_all, median_and_interval
 from jaxnet.ranking.tasks import Task, check_task
 from jaxnet.ranking.trials import GROUPS, Outcome, make_outcome
 
@@ -85,7 +85,8 @@ class Ranking(NamedTuple):
         for i in self.order:
             name = self.contenders[i]
             others = [self.verdict(name, other) for other in self.contenders if other != name]
-            numbers = [f"{loss:.4g}" for loss in medians(self.losses[i])]
+            medians = [median_and_interval(losses)[0] for losses in self.losses[i]]
+            numbers = [f"{median:.4g}" for median in medians]
             better, worse = others.count("better"), others.count("worse")
             rows.append([name, *numbers, str(better), str(worse)])
             told += better
