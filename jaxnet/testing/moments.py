@@ -29,16 +29,13 @@ def find_moments(states: Leaves, parameters: Leaves) -> tuple[Moments, bool]:
     Returns:
         The moments by name, and whether all arrays of the state belong to one.
     """
-    arrays = {n: a for n, a in states.items() if a.ndim > 1 and np.isfinite(a).all()}
-    size = sum(p[0].size for p in parameters.values())
-    found = {n: a for n, a in arrays.items() if a.shape[1:] == (size,) and len(parameters) > 1}
-    rest = {n: a for n, a in states.items() if n not in found}
-    for group in (*_group_by_name(rest, parameters), *_group_by_order(rest, parameters)):
-        name, leaves = group
-        if not all(leaf in rest for leaf in leaves):
-            continue
-        parts = [rest.pop(leaf) for leaf in leaves]
-        found[name] = np.concatenate([part.reshape(len(part), -1) for part in parts], axis=1)
+    size = sum(array[0].size for array in parameters.values())
+    is_vector = {n: a.shape[1:] == (size,) and len(parameters) > 1 for n, a in states.items()}
+    found = {n: a for n, a in states.items() if is_vector[n]}
+    rest = {n: a for n, a in states.items() if not is_vector[n]}
+    for name, leaves in (*_group_by_name(rest, parameters), *_group_by_order(rest, parameters)):
+        if all(leaf in rest for leaf in leaves):
+            found[name] = _flatten({leaf: rest.pop(leaf) for leaf in leaves})
     copied = _flatten(parameters)
     moments = {
         name: array.astype(float)
@@ -50,7 +47,7 @@ def find_moments(states: Leaves, parameters: Leaves) -> tuple[Moments, bool]:
     return moments, is_complete
 
 
-def _flatten(leaves: Leaves) -> Numbers:
+def _flatten(leaves: Leaves) -> np.ndarray:
     return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves.values()], axis=1)
 
 
@@ -59,9 +56,7 @@ def _group_by_name(states: Leaves, parameters: Leaves) -> Iterator[tuple[str, li
     groups: dict[tuple[str, str], dict[str, str]] = {}
     for path, array in parameters.items():
         for name, leaf in states.items():
-            before, found, after = f"/{name}/".partition(f"/{path}/" if path else "//")
-            if path == "":
-                before, found, after = name, "/", ""
+            before, found, after = f"/{name}/".partition(f"/{path}/") if path else (name, "/", "")
             if found and leaf.shape[1:] == array.shape[1:]:
                 groups.setdefault((before.strip("/"), after.strip("/")), {})[path] = name
     for (before, after), leaves in groups.items():
