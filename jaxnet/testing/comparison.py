@@ -30,7 +30,7 @@ from jaxnet.testing.lockstep import (
 from jaxnet.testing.moments import find_moments
 from jaxnet.testing.problems import Problem, standard_problems
 from jaxnet.testing.rounding import measure_float32_effect, uses_float32
-from jaxnet.testing.ulps import ULP_THRESHOLD, Leaves
+from jaxnet.testing.ulps import ULP_THRESHOLD, flatten
 
 _FEW_ULPS = 64  # a common size of accumulated rounding
 _MARGIN = 4  # times as far as rounding moves the reference, for recordings in float32
@@ -281,19 +281,16 @@ def _make_table(lockstep: Lockstep, limit: float) -> Table:
     leaves = dict(zip(theirs, map(slice, ends[:-1], ends[1:]), strict=True))
     our_moments, is_complete = find_moments(lockstep.states[0], lockstep.parameters)
     their_moments, _ = find_moments(lockstep.states[1], lockstep.parameters)
+    parts = ours, theirs, lockstep.gradients, lockstep.parameters, lockstep.ulps
+    candidate, reference, gradients, parameters, ulps = (flatten(p).astype(float) for p in parts)
     return Table(
-        _concatenate(ours),
-        _concatenate(theirs),
-        _concatenate(lockstep.gradients),
-        _concatenate(lockstep.parameters),
-        _concatenate(lockstep.ulps),
+        candidate,
+        reference,
+        gradients,
+        parameters,
+        ulps,
         limit,
         leaves,
         (our_moments, their_moments),
         not is_complete,
     )
-
-
-def _concatenate(leaves: Leaves) -> np.ndarray:
-    """Concatenates all leaves to float64 columns, `[steps, elements]`."""
-    return np.concatenate([a.reshape(len(a), -1).astype(float) for a in leaves.values()], axis=1)

@@ -51,10 +51,9 @@ def is_same(a: Formula, b: Formula) -> bool:
 
 def describe_formula(formula: Formula) -> str:
     """Puts a formula into one line."""
-    text = " + ".join(
-        f"{factor:.8g} {name}".removeprefix("1 ").replace("-1 ", "-")
-        if abs(factor) == 1 or f"{abs(factor):.8g}" == "1"
-        else f"{factor:.8g} {name}"
-        for name, factor in formula.items()
-    )
-    return text.replace("+ -", "- ") or "0"
+
+    def describe(name: str, factor: float) -> str:
+        number = f"{factor:.8g}"
+        return {"1": name, "-1": f"-{name}"}.get(number, f"{number} {name}")
+
+    return " + ".join(describe(*term) for term in formula.items()).replace("+ -", "- ") or "0"

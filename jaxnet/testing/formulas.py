@@ -49,8 +49,7 @@ def describe_ratios(
     rows = np.flatnonzero(clear.sum(axis=1) >= 4)
     if len(rows) < 2:
         return
-    with np.errstate(divide="ignore", invalid="ignore"):
-        ratios = np.where(clear, candidate / reference, np.nan)[rows]
+    ratios = np.where(clear, candidate / reference, np.nan)[rows]
     yield from _correction(ratios, rows + 1, mean, square)
     yield from _power(ratios, square, rows)
     yield from _old_square(ratios, square, rows)
@@ -121,8 +120,7 @@ def _look_ahead(ratios: Ratios, gradients: Numbers, mean: Pair, rows: np.ndarray
     """Recognizes a numerator that is the moment and a multiple of the gradient."""
     slopes = []
     for row, ratio in zip(rows, ratios, strict=True):
-        with np.errstate(divide="ignore", invalid="ignore"):
-            x = gradients[row] / mean.reference[row + 1]
+        x = gradients[row] / mean.reference[row + 1]
         clear = np.isfinite(ratio) & np.isfinite(x)
         if clear.sum() < 4 or np.ptp(x[clear]) < 0.1:
             continue

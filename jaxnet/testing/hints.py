@@ -1,7 +1,7 @@
 """Hints at the cause of a difference: what common mistakes in optimizers look like in the updates.
 
-A hint states a property of the updates on some problems, which is certain, and a common cause of
-it, which is a guess.
+A hint states a property of the updates on some problems, which is certain. It names a cause only if
+a formula fits exactly, or if the property has a common cause.
 """
 
 from collections.abc import Iterable, Iterator

@@ -20,7 +20,7 @@ from optax import GradientTransformation
 
 from jaxnet.core import checks, compilation, tracing, trees
 from jaxnet.testing.problems import Problem
-from jaxnet.testing.ulps import Leaves, measure_distances, ulp_distance
+from jaxnet.testing.ulps import Leaves, flatten, measure_distances, ulp_distance
 
 PRECISIONS = ("float32", "float64")
 
@@ -279,7 +279,7 @@ def measure_divergence(
 
     def distance(ours: Leaves) -> np.ndarray:
         with np.errstate(invalid="ignore", over="ignore"):
-            apart = [(ours[p].astype(float) - ends[0][p]).reshape(steps, -1) for p in ours]
-            return np.linalg.norm(np.concatenate(apart, 1), axis=1)
+            apart = flatten({path: ours[path].astype(float) - ends[0][path] for path in ours})
+            return np.linalg.norm(apart, axis=1)
 
     return distance(ends[1]), distance(ends[2])

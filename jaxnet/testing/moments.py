@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from jaxnet.testing.fits import Formula, Numbers, describe_formula, fit_first, is_same
-from jaxnet.testing.ulps import Leaves
+from jaxnet.testing.ulps import Leaves, flatten
 
 Moment = Float[np.ndarray, "states elements"]  # before the first step, and after each
 Moments = dict[str, Moment]
@@ -35,8 +35,8 @@ def find_moments(states: Leaves, parameters: Leaves) -> tuple[Moments, bool]:
     rest = {n: a for n, a in states.items() if not is_vector[n]}
     for name, leaves in (*_group_by_name(rest, parameters), *_group_by_order(rest, parameters)):
         if all(leaf in rest for leaf in leaves):
-            found[name] = _flatten({leaf: rest.pop(leaf) for leaf in leaves})
-    copied = _flatten(parameters)
+            found[name] = flatten({leaf: rest.pop(leaf) for leaf in leaves})
+    copied = flatten(parameters)
     moments = {
         name: array.astype(float)
         for name, array in found.items()
@@ -45,10 +45,6 @@ def find_moments(states: Leaves, parameters: Leaves) -> tuple[Moments, bool]:
     }
     is_complete = len(moments) == len(found) and all(a.ndim == 1 for a in rest.values())
     return moments, is_complete
-
-
-def _flatten(leaves: Leaves) -> np.ndarray:
-    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves.values()], axis=1)
 
 
 def _group_by_name(states: Leaves, parameters: Leaves) -> Iterator[tuple[str, list[str]]]:
@@ -213,8 +209,7 @@ def describe_precision(ours: Moments, theirs: Moments) -> Iterator[str]:
 
 
 def _is_rounded(moment: Moment, dtype: Any) -> bool:
-    with np.errstate(over="ignore"):
-        return bool(moment.any() and (moment.astype(dtype).astype(float) == moment).all())
+    return bool(moment.any() and (moment.astype(dtype).astype(float) == moment).all())
 
 
 def _are_swapped(pairs: list[Pair]) -> bool:

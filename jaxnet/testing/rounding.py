@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal
 from jaxtyping import Array, Float, PyTree
 from optax import GradientTransformation
 
@@ -138,21 +138,13 @@ def _move_scalars(
     def moved(*arguments: PyTree) -> PyTree:
         traced = jax.jit(function).trace(*arguments)
         program = traced.jaxpr
-        literals = {float(v) for v in _literals(program.jaxpr)}
-        evaluate = _Evaluation(literals, itertools.cycle(fixed), itertools.cycle(changing))
+        evaluate = _Evaluation(
+            _read(program).numbers, itertools.cycle(fixed), itertools.cycle(changing)
+        )
         results = evaluate(program, jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(traced.out_info), results)
 
     return moved
-
-
-def _literals(program: Jaxpr) -> Iterator[Any]:
-    """The floating-point literals of a program, also of those that it calls."""
-    for equation in program.eqns:
-        yield from (a.val for a in equation.invars if isinstance(a, Literal) and _is_float(a.val))
-        called = _called(equation)
-        if called is not None:
-            yield from _literals(called.jaxpr)
 
 
 def _called(equation: Any) -> ClosedJaxpr | None:
@@ -165,9 +157,9 @@ class _Evaluation:
     """Evaluates a program whose scalars are moved."""
 
     def __init__(
-        self, literals: set[float], fixed: Iterator[Array], changing: Iterator[Array]
+        self, numbers: set[float], fixed: Iterator[Array], changing: Iterator[Array]
     ) -> None:
-        self._literals = literals
+        self._numbers = numbers
         self._fixed = fixed
         self._changing = changing
 
@@ -203,7 +195,7 @@ class _Evaluation:
         if number == float(np.float32(number)):
             return value
         complement = abs(number) > _ROUNDING and any(
-            abs(1 - number - other) < 1e-15 for other in self._literals
+            abs(1 - number - other) < 1e-15 for other in self._numbers
         )
         size = 1.0 if complement else abs(number)
         return number + size * _ROUNDING * next(self._fixed)

@@ -15,6 +15,11 @@ ULP_THRESHOLD = 2.0**14.5
 Leaves: TypeAlias = dict[str, np.ndarray]  # by path, each [steps, ...]
 
 
+def flatten(leaves: Leaves) -> np.ndarray:
+    """Concatenates the elements of all leaves, `[steps, elements]`."""
+    return np.concatenate([leaf.reshape(len(leaf), -1) for leaf in leaves.values()], axis=1)
+
+
 def ulp_distance(a: np.ndarray, b: np.ndarray, dtype: str, *, scale: ArrayLike = 0.0) -> np.ndarray:
     """Returns `|a - b|` in units in the last place (ULPs), element by element.
 

@@ -249,30 +249,29 @@ def require_mask(subject: Subject) -> str:
 
 def require_keyword(subject: Subject) -> str:
     """`update` accepts the parameters by optax's name, `params`."""
-    state = subject.init(make_tree(0))
-    expected = subject.update(make_tree(1), state, make_tree(0))
-    try:
-        received = subject.update(make_tree(1), state, params=make_tree(0))
-    except TypeError as error:
-        raise Advice(f"optax calls its third argument `params`; {describe_error(error)}") from error
-    if not is_bitwise_equal(expected, received):
+    advice = "optax calls its third argument `params`"
+    if not _gives_same_bits(subject, advice, params=make_tree(0)):
         raise Failed("parameters by keyword give other updates")
     return "the same bits as by position"
 
 
 def require_extra_arguments(subject: Subject) -> str:
     """`update` ignores extra arguments, which others in a chain need."""
+    advice = "`optax.with_extra_args_support` adds them"
+    if not _gives_same_bits(subject, advice, make_tree(0), value=jnp.ones(())):
+        raise NotApplicable("the updates depend on `value`")
+    return "the same bits with and without `value`"
+
+
+def _gives_same_bits(subject: Subject, advice: str, *arguments: Any, **keywords: Any) -> bool:
+    """Whether another form of calling `update` gives its bits; raises advice if it is refused."""
     state = subject.init(make_tree(0))
     expected = subject.update(make_tree(1), state, make_tree(0))
     try:
-        received = subject.update(make_tree(1), state, make_tree(0), value=jnp.ones(()))
+        received = subject.update(make_tree(1), state, *arguments, **keywords)
     except TypeError as error:
-        raise Advice(
-            f"`optax.with_extra_args_support` adds them; {describe_error(error)}"
-        ) from error
-    if not is_bitwise_equal(expected, received):
-        raise NotApplicable("the updates depend on `value`")
-    return "the same bits with and without `value`"
+        raise Advice(f"{advice}; {describe_error(error)}") from error
+    return is_bitwise_equal(expected, received)
 
 
 def require_schedule(subject: Subject) -> str:
