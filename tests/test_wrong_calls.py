@@ -117,7 +117,13 @@ OF_LION = jaxnet.lion(0.1).init(TREE)
 BOWL = problems.Problem("bowl", np.ones(2, np.float32), lambda parameters, step: parameters)
 SHRINKING = adapters.from_step(lambda parameters, gradients: gradients[:1])
 FOUND = jaxnet.Sweep(
-    {"a": jnp.ones(2), "b": jnp.ones(3)}, False, None, np.ones((2, 3), bool), np.zeros((2, 3), bool)
+    {"a": jnp.ones(2), "b": jnp.ones(3)},
+    {},
+    False,
+    None,
+    np.ones((2, 3), bool),
+    np.zeros((2, 3), bool),
+    max,
 )
 
 
@@ -1457,19 +1463,19 @@ TypeError: sweep: expected a number for memory. Received: str '4 GB'
 TypeError: sweep: expected True or False for progress. Received: int 3
 >>> jaxnet.sweep(lambda a: a if a > 1 else -a, {"a": [1.0]})
 TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
-shape or a branch, or become a Python number, as 'a' would; make one sweep per value.
+shape or a branch, or become a Python number, as 'a' would; pass it in structural.
 Received: Attempted boolean conversion...
 >>> jaxnet.sweep(lambda size: jnp.zeros(size), {"size": [1, 2]})
 TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
-shape or a branch, or become a Python number, as 'size' would; make one sweep per value.
+shape or a branch, or become a Python number, as 'size' would; pass it in structural.
 Received: Shapes must be 1D sequences of concrete values...
 >>> jaxnet.sweep(lambda batch_size: train(batch_size=batch_size), {"batch_size": [2, 3]})
 TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
-shape or a branch, or become a Python number, as 'batch_size' would; make one sweep per value.
+shape or a branch, or become a Python number, as 'batch_size' would; pass it in structural.
 Received: train: expected an integer for batch_size. Received: int32[]
 >>> jaxnet.sweep(lambda size: mlp([3, size, 4]).init(KEY), {"size": [2, 3]})
 TypeError: sweep: expected a run that is one program for all hyperparameters: none may decide a
-shape or a branch, or become a Python number, as 'size' would; make one sweep per value.
+shape or a branch, or become a Python number, as 'size' would; pass it in structural.
 Received: dense: expected an integer for out_features. Received: int32[]
 >>> jaxnet.sweep(lambda a: {"a": "done"}, {"a": [1.0]})
 TypeError: sweep: expected arrays in the results of run. Received: str 'done' at 'a'

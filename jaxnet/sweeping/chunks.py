@@ -2,8 +2,9 @@
 
 The number of runs in a chunk depends on the size of a run. On a CPU it is as many as fit the
 caches, on other devices up to thousands. It is reduced if the compiled program would not fit the
-memory. Every device computes its share of a chunk. A CPU uses few cores for one program of small
-arrays, so several chunks run at the same time, one on each core.
+memory. Every device computes its share of a chunk. Several chunks run at the same time: on a CPU,
+which uses few cores for one program of small arrays, one on each core; on other devices two, so
+that the results of one are copied to the host while the other one is computed.
 """
 
 import functools
@@ -19,50 +20,66 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
 from jaxnet.core import compilation
+from jaxnet.core.dtypes import is_key
 from jaxnet.sweeping.grid import Grid
-from jaxnet.sweeping.run import Run, TracedRun, argument_types, trace_run
+from jaxnet.sweeping.run import TracedRun, argument_types
 
 _MOST_RUNS = 4096  # side by side on a device
 _CACHE = 2**21  # bytes of the largest output in a loop; the loop takes two to four times as many
 
 
 class Chunk(NamedTuple):
-    """A compiled program for a part of the grid.
+    """A compiled program for a part of the runs of one combination of structural values.
 
     Attributes:
-        program: computes `(results, is_finite)` of `size` runs from the number of the first one.
-            Beyond the end of the grid, the last run is repeated.
-        size: the number of runs.
-        workers: the number of chunks to run at the same time.
+        program: computes `(results, is_finite)` of `size` runs from the number of the first one
+            among those of the combination. Beyond the last run, the last run is repeated.
+        size: the number of runs side by side.
+        runs: the number of runs of the combination.
     """
 
     program: Callable[[Array], tuple[PyTree, Array]]
     size: int
-    workers: int
+    runs: int
+
+    def compute(self, start: int) -> tuple[list[np.ndarray], np.ndarray]:
+        """Computes the leaves of the results of `size` runs, and which of them are finite.
+
+        Args:
+            start: the number of the first run in the whole sweep.
+        """
+        results, is_finite = self.program(jnp.array(start % self.runs, jnp.int32))
+        leaves = [jax.random.key_data(a) if is_key(a) else a for a in jax.tree.leaves(results)]
+        return jax.device_get((leaves, is_finite))
 
 
-def make_chunk(run: Run, grid: Grid, memory: float | None) -> Chunk:
-    """Compiles a chunk of the runs of a grid.
+def count_workers() -> int:
+    """The number of chunks to run at the same time."""
+    devices = jax.local_devices()
+    return count_cores() if devices[0].platform == "cpu" and len(devices) == 1 else 2
+
+
+def make_chunk(traced: TracedRun, grid: Grid, memory: float | None) -> Chunk:
+    """Compiles a chunk of the runs of one combination of structural values.
 
     Args:
-        run: the function that is swept.
-        grid: its hyperparameters.
+        traced: the traced run.
+        grid: the hyperparameters.
         memory: the most bytes that the programs on one device may use, without the arrays that
-            `run` captures; by default half of the free memory.
+            the run captures; by default half of the free memory.
     """
     devices = tuple(jax.local_devices())
-    on_cpu = devices[0].platform == "cpu"
-    workers = _count_cores() if on_cpu and len(devices) == 1 else 1
+    on_cpu, workers = devices[0].platform == "cpu", count_workers()
     limit = (_free_memory(devices[0]) / 2 if memory is None else memory) / workers
-    traced = trace_run(run, grid)
-    balance = functools.partial(_balance, _divide(grid.runs, workers), len(devices))
+    runs = _divide(grid.runs_each, workers) if on_cpu and len(devices) == 1 else grid.runs_each
+    balance = functools.partial(_balance, runs, len(devices))
     most = min(_CACHE / _largest_loop_output(traced.program), _MOST_RUNS) if on_cpu else _MOST_RUNS
     size = balance(most)
     program, used = _find_program(traced, grid, devices, size)
     if used > limit:
         size = balance(size // len(devices) * limit / used)
         program, _ = _find_program(traced, grid, devices, size)
-    return Chunk(functools.partial(program, tuple(grid.values.values())), size, workers)
+    return Chunk(functools.partial(program, tuple(grid.values.values())), size, grid.runs_each)
 
 
 def _balance(runs: int, devices: int, most: float) -> int:
@@ -120,7 +137,7 @@ def _compile(
 ) -> jax.stages.Compiled:
     """Compiles `size` runs: a part on each device (`shard_map`), side by side there (`vmap`)."""
     replicated, split = PartitionSpec(), PartitionSpec("runs")
-    runs = grid.runs
+    runs = grid.runs_each
 
     def program(constants: list[Any], values: tuple[Array, ...], start: Array) -> Any:
         side_by_side = jax.shard_map(
@@ -146,6 +163,6 @@ def _free_memory(device: jax.Device) -> float:
     return 2.0**32  # the system does not say
 
 
-def _count_cores() -> int:
+def count_cores() -> int:
     """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

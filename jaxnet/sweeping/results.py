@@ -13,6 +13,7 @@ from jaxnet.core import checks, trees
 from jaxnet.core.arrays import as_array
 from jaxnet.core.dtypes import is_key, is_real
 from jaxnet.sweeping.grid import Grid
+from jaxnet.sweeping.run import Run, label, remove_jit
 
 
 class SweepRun(NamedTuple):
@@ -32,20 +33,27 @@ class SweepRun(NamedTuple):
 class Sweep(NamedTuple):
     """The runs of a sweep, by the axes of its grid.
 
+    It can be pickled if `run` and the structural values can: a function that is defined in another
+    one cannot. `sweep._replace(run=None, structural={})` keeps the results.
+
     Attributes:
-        grid: the values of every hyperparameter, in the order of the axes.
-        zipped: whether all hyperparameters share one axis, instead of one axis each.
+        grid: the values of every traced hyperparameter, in the order of the axes.
+        structural: the values of every structural hyperparameter, whose axes come first.
+        zipped: whether all traced hyperparameters share one axis, instead of one axis each.
         results: what `run` returned, as NumPy arrays with the grid's axes in front.
-        done: which runs are complete: all, unless the sweep was interrupted. The results of the
-            others are 0.
+        done: which runs are complete: all, unless the sweep was interrupted or is one part. The
+            results of the others are 0.
         diverged: which runs returned a non-finite number.
+        run: the function that was swept.
     """
 
     grid: dict[str, Any]
+    structural: dict[str, tuple[Any, ...]]
     zipped: bool
     results: PyTree
     done: Bool[np.ndarray, "..."]
     diverged: Bool[np.ndarray, "..."]
+    run: Run
 
     @functools.partial(checks.door, name="Sweep.at")
     def at(self, *place: int) -> SweepRun:
@@ -55,6 +63,36 @@ class Sweep(NamedTuple):
             TypeError: an index is not an integer.
             ValueError: another number of indices, or an index outside of the grid.
         """
+        place, hyperparameters = self._look_up(place)
+        return SweepRun(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
+
+    @functools.partial(checks.door, name="Sweep.rerun")
+    def rerun(self, *place: int) -> PyTree:
+        """Calls `run` alone, compiled, with the hyperparameters at a place in the grid.
+
+        A sweep over scores returns no parameters; this gives the whole result of one run, equal to
+        that in the sweep up to summation order.
+
+        Raises:
+            TypeError: an index is not an integer.
+            ValueError: another number of indices, or an index outside of the grid.
+
+        >>> from jaxnet import sweep
+        >>> found = sweep(lambda n, size: jax.numpy.full(size, n).sum(), {"n": [1, 2]},
+        ...               structural={"size": [3, 5]})
+        >>> found.results
+        array([[ 3,  6],
+               [ 5, 10]], dtype=int32)
+        >>> found.rerun(-1, 0)
+        Array(5, dtype=int32)
+        """
+        _, hyperparameters = self._look_up(place)
+        structural = {name: hyperparameters.pop(name) for name in self.structural}
+        run = functools.partial(remove_jit(self.run), **structural)
+        return jax.jit(run)(**hyperparameters)
+
+    def _look_up(self, place: tuple[Any, ...]) -> tuple[tuple[int, ...], dict[str, Any]]:
+        """Returns a place without negative indices, and its hyperparameters."""
         shape = self.done.shape
         if len(place) != len(shape):
             raise checks.InvalidValue(
@@ -63,8 +101,7 @@ class Sweep(NamedTuple):
             )
         sizes = zip(place, shape, strict=True)
         place = tuple(range(n)[checks.integer("place", i, -n, n - 1)] for i, n in sizes)
-        hyperparameters = Grid(self.grid, self.zipped).at(place)
-        return SweepRun(place, hyperparameters, jax.tree.map(lambda r: r[place], self.results))
+        return place, Grid(self.grid, self.zipped, self.structural).at(place)
 
     @functools.partial(checks.door, name="Sweep.best")
     def best(self, scores: ArrayLike, *, largest: bool = False) -> SweepRun:
@@ -102,28 +139,58 @@ class Sweep(NamedTuple):
     def table(self) -> Any:
         """Returns a `pandas.DataFrame` with a row per run: hyperparameters and scalar results.
 
-        Keys and arrays are omitted. The last columns are "done" and "diverged". A hyperparameter
-        with one of these names gets the prefix "grid/", and a result with the name of another
-        column the prefix "results/", repeated until the name is unique.
+        Structural values are numbers if all values of the axis are; otherwise they are texts, a
+        function by its name, and followed by their number if two are equal. Keys and arrays are
+        omitted. The last columns are "done" and "diverged". A hyperparameter with one of these
+        names gets the prefix "grid/", and a result with the name of another column the prefix
+        "results/", repeated until the name is unique.
+
+        The mean and the standard error over the seeds are one line of pandas:
+
+        >>> from jaxnet import sweep
+        >>> keys = jax.random.split(jax.random.key(0), 4)
+        >>> def run(key, scale, shift):
+        ...     return {"score": scale * shift(jax.random.normal(key))}
+        >>> axes = {"shift": [jax.numpy.abs, jax.numpy.exp]}
+        >>> table = sweep(run, {"scale": [1.0, 2.0], "key": keys}, structural=axes).table()
+        >>> table.groupby(["shift", "scale"])["score"].agg(["mean", "sem"])  # doctest: +SKIP
         """
         import pandas
 
-        size, shape = self.done.size, self.done.shape
-        place = np.unravel_index(np.arange(size), shape)
-        flags = {"done": self.done.reshape(size), "diverged": self.diverged.reshape(size)}
-        hyperparameters = {
+        shape = self.done.shape
+        place = np.unravel_index(np.arange(self.done.size), shape)
+        axes = len(self.structural)
+        pairs = zip(self.structural.items(), place[:axes], strict=True)
+        structural = {name: _to_column(values)[index] for (name, values), index in pairs}
+        grid = Grid(self.grid, self.zipped, {})
+        hyperparameters = structural | {
             name: np.asarray(values)
-            for name, values in Grid(self.grid, self.zipped).at(place).items()
+            for name, values in grid.traced_at(place[axes:]).items()
             if values.ndim == 1 and not is_key(values)
         }
         results = {
-            path or "result": np.asarray(leaf).reshape(size)
+            path or "result": np.asarray(leaf).reshape(-1)
             for path, leaf in trees.named_leaves(self.results).items()
             if leaf.shape == shape
         }
+        flags = {"done": self.done.reshape(-1), "diverged": self.diverged.reshape(-1)}
         left = _make_unique("grid", hyperparameters, flags)
         right = _make_unique("results", results, left | flags)
         return pandas.DataFrame(left | right | flags)
+
+
+def _to_column(values: tuple[Any, ...]) -> np.ndarray:
+    """Converts structural values to numbers, or to texts that are all different.
+
+    >>> _to_column((16, 64)), _to_column((32, None))
+    (array([16, 64]), array(['32', 'None'], dtype=object))
+    """
+    if all(type(value) in (bool, int, float) for value in values):
+        return np.array(values)
+    texts = [label(value) for value in values]
+    if len(set(texts)) < len(texts):
+        texts = [f"{text} {number}" for number, text in enumerate(texts)]
+    return np.array(texts, object)
 
 
 def _make_unique(prefix: str, columns: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

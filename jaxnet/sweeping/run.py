@@ -1,7 +1,8 @@
 """The function that is swept, and its traced program."""
 
+import functools
 import inspect
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -22,8 +23,9 @@ class Run(Protocol):
     It is called with keyword arguments, one for each name in the grid: a traced scalar or key, or
     an array if the grid's values are arrays. It returns any tree of arrays.
 
-    All runs of a sweep are one program, so no hyperparameter may decide a shape or a branch of
-    Python, as `batch_size` and `epochs` would.
+    All values of a hyperparameter in the grid share one program, so it must not decide a shape or a
+    branch of Python, as `batch_size` and `epochs` would. A structural hyperparameter may: `run` is
+    called with each of its values as it is.
     """
 
     def __call__(self, *args: Any, **hyperparameters: Any) -> Any:
@@ -54,20 +56,20 @@ def check_signature(run: Run, names: Collection[str]) -> None:
 
 
 class TracedRun(NamedTuple):
-    """The program of one run, for any place in the grid.
+    """The program of one run, for any place in the grid of traced hyperparameters.
 
     Attributes:
         program: computes the leaves of `(results, is_finite)` from the constants, the values of
-            every hyperparameter, and the number of the run.
+            every traced hyperparameter, and the number of the run.
         constants: the arrays that `run` captures. They are arguments of the compiled program: they
             are not copied into it, and may have other values in the next sweep.
-        structure: the containers of `(results, is_finite)`.
+        types: the shapes and dtypes of `(results, is_finite)`.
         identity: equal for equal programs; the values of the constants do not count.
     """
 
     program: Jaxpr
     constants: list[Any]
-    structure: Any
+    types: Any
     identity: Any
 
     def compute(
@@ -75,35 +77,52 @@ class TracedRun(NamedTuple):
     ) -> Any:
         """Computes `(results, is_finite)` of one run."""
         leaves = jax.core.eval_jaxpr(self.program, constants, *values, number)
-        return jax.tree.unflatten(self.structure, leaves)
+        return jax.tree.unflatten(jax.tree.structure(self.types), leaves)
 
 
-def trace_run(run: Run, grid: Grid) -> TracedRun:
-    """Traces a run whose hyperparameters are selected from the grid by the run's number.
+def trace_runs(run: Run, grid: Grid) -> list[TracedRun]:
+    """Traces a run for every combination of structural values.
 
     Raises:
-        InvalidType: a hyperparameter cannot be traced. Other errors of `run` are not changed.
+        InvalidType: a traced hyperparameter cannot be traced. Other errors of `run` are not
+            changed, but get a note of the structural values.
+        InvalidValue: the results have other shapes for some structural values than for others.
     """
-    unjitted = _remove_jit(run)
+    traced: list[TracedRun] = []
+    for combination in grid.combinations():
+        try:
+            traced.append(_trace_run(run, grid, combination))
+        except Exception as error:
+            if combination:
+                error.add_note(f"with {_describe(combination)}")
+            raise
+        _check_types(traced[0].types[0], traced[-1].types[0], grid.combinations()[0], combination)
+    return traced
+
+
+def _trace_run(run: Run, grid: Grid, structural: dict[str, Any]) -> TracedRun:
+    """Traces a run whose traced hyperparameters are selected from the grid by the run's number."""
+    unjitted = remove_jit(run)
 
     def run_number(values: tuple[Array, ...], number: Int[Array, ""]) -> tuple[PyTree, Array]:
-        place = jnp.unravel_index(number, grid.shape)
-        traced_grid = Grid(dict(zip(grid.values, values, strict=True)), grid.zipped)
-        results = unjitted(**traced_grid.at(place))
+        place = jnp.unravel_index(number, grid.traced_shape) if grid.values else ()
+        traced_grid = grid._replace(values=dict(zip(grid.values, values, strict=True)))
+        results = unjitted(**structural, **traced_grid.traced_at(place))
         trees.arrays("the results of run", results)
         return results, finite.all_finite(results)
 
     try:
         traced = tracing.trace(run_number, *argument_types(grid))
     except Exception as error:
-        explanation = _explain(error, run, grid)
+        explanation = _explain(error, functools.partial(inspect.unwrap(run), **structural), grid)
         if explanation is None:
             raise
         raise checks.InvalidType(explanation) from error
-    program, structure = traced.jaxpr.jaxpr, jax.tree.structure(traced.out_info)
+    program = traced.jaxpr.jaxpr
     precision = jnp.result_type(float)  # float64 mode may compile the same program differently
-    identity = programs.fingerprint_jaxpr(program, ()), structure, grid.runs, precision
-    return TracedRun(program, traced.jaxpr.consts, structure, identity)
+    structure = jax.tree.structure(traced.out_info)
+    identity = programs.fingerprint_jaxpr(program, ()), structure, grid.runs_each, precision
+    return TracedRun(program, traced.jaxpr.consts, traced.out_info, identity)
 
 
 def argument_types(grid: Grid) -> tuple[tuple[jax.ShapeDtypeStruct, ...], jax.ShapeDtypeStruct]:
@@ -112,7 +131,41 @@ def argument_types(grid: Grid) -> tuple[tuple[jax.ShapeDtypeStruct, ...], jax.Sh
     return values, jax.ShapeDtypeStruct((), jnp.int32)
 
 
-def _remove_jit(run: Run) -> Run:
+def _check_types(
+    first: Any, other: Any, of_first: dict[str, Any], of_other: dict[str, Any]
+) -> None:
+    """Checks that the results for two combinations of structural values have the same types."""
+    if trees.types(first) == trees.types(other):
+        return
+    before, now = (
+        {name: f"{leaf.dtype}{list(leaf.shape)}" for name, leaf in trees.named_leaves(tree).items()}
+        for tree in (first, other)
+    )
+    names = [name for name in before | now if before.get(name) != now.get(name)]
+    name = names[0] if names else ""  # other containers with the same leaves
+    place = f" at {name!r}" if name else ""
+    raise checks.InvalidValue(
+        "expected results of the same shapes and dtypes for all structural values. Received: "
+        f"{before.get(name, 'another tree')} with {_describe(of_first)} and "
+        f"{now.get(name, 'another tree')} with {_describe(of_other)}{place}. Let run return scores "
+        "only; Sweep.rerun gives a run's parameters"
+    )
+
+
+def _describe(combination: dict[str, Any]) -> str:
+    return ", ".join(f"{name}={label(value)}" for name, value in combination.items())
+
+
+def label(value: Any) -> str:
+    """Names a structural value: a function by its name, another value by its text.
+
+    >>> label(jnp.tanh), label(None), label(32)
+    ('tanh', 'None', '32')
+    """
+    return checks.shorten(str(getattr(value, "__name__", value)))
+
+
+def remove_jit(run: Run) -> Run:
     """Returns the function inside of `jax.jit`.
 
     A jitted function is traced to a call of an inner program. The arrays that it captures would be
@@ -124,13 +177,12 @@ def _remove_jit(run: Run) -> Run:
 # Errors while tracing.
 
 
-def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
+def _explain(error: Exception, run: Callable[..., Any], grid: Grid) -> str | None:
     """Explains an error that is raised because hyperparameters are traced; None for other errors.
 
     Any exception may be such an error. Tracing is the cause if `run` does not fail with numbers
     instead; the hyperparameters that must be numbers are found by tracing one at a time.
     """
-    run = inspect.unwrap(run)  # a jitted function would trace the numbers too
     types = {n: jax.ShapeDtypeStruct(v.shape[1:], v.dtype) for n, v in grid.values.items()}
     numbers = {
         name: np.full(kind.shape, _TYPICAL_NUMBERS.get(kind.dtype.kind, 0.5), kind.dtype)[()]
@@ -151,7 +203,9 @@ def _explain(error: Exception, run: Run, grid: Grid) -> str | None:
     if not works and not _is_tracing_error(error):
         return None
     culprits = [repr(name) for name in numbers if fails(name)] if works else []
-    which = f", as {' and '.join(culprits)} would; make one sweep per value" if culprits else ""
+    which = (
+        f", as {' and '.join(culprits)} would; pass the values in structural" if culprits else ""
+    )
     first_line = str(error).partition("\n")[0]
     return (
         "expected a run that is one program for all hyperparameters: none may decide a shape or "

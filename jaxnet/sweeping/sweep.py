@@ -1,23 +1,17 @@
 """Sweeping: many runs of one function over a grid of its arguments, compiled once."""
 
-import itertools
-from collections import deque
-from collections.abc import Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+import contextlib
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Bool, PyTree
 
 from jaxnet.core import checks
 from jaxnet.core.console import note_interrupts, progress_bar
-from jaxnet.core.dtypes import is_key
-from jaxnet.sweeping.chunks import Chunk, make_chunk
+from jaxnet.sweeping.chunks import make_chunk
 from jaxnet.sweeping.grid import make_grid
 from jaxnet.sweeping.results import Sweep
-from jaxnet.sweeping.run import Run, check_signature
+from jaxnet.sweeping.run import Run, check_signature, trace_runs
+from jaxnet.sweeping.schedule import AllRuns, Programs, run_chunks
+from jaxnet.sweeping.storage import Results
 
 
 @checks.door
@@ -25,6 +19,7 @@ def sweep(
     run: Run,
     grid: Mapping[str, Any],
     *,
+    structural: Mapping[str, Sequence[Any]] | None = None,
     zipped: bool = False,
     memory: float | None = None,
     progress: bool = True,
@@ -58,6 +53,8 @@ def sweep(
 
         Errors raised by `run` are not changed.
 
+    >>> import jax
+    >>> import jax.numpy as jnp
     >>> from jaxnet import mlp, sgd, squared_error, train
     >>> x = jnp.linspace(-1.0, 1.0, 32)[:, None]
     >>> def run(key, rate):
@@ -79,58 +76,26 @@ def sweep(
     checks.boolean("progress", progress)
     if memory is not None:
         memory = checks.number("memory", memory, 1)
-    points = make_grid(grid, zipped)
-    check_signature(run, points.values)
-    results, done, diverged = _run_chunks(make_chunk(run, points, memory), points.runs, progress)
-
-    def split_axis(leaf: Any) -> Any:
-        return leaf.reshape(*points.shape, *leaf.shape[1:])
-
-    results = jax.tree.map(split_axis, results)
-    return Sweep(points.values, zipped, results, split_axis(done), split_axis(diverged))
-
-
-def _run_chunks(
-    chunk: Chunk, runs: int, progress: bool
-) -> tuple[PyTree, Bool[np.ndarray, " runs"], Bool[np.ndarray, " runs"]]:
-    """Runs all chunks: the results of all runs, which are complete, and which are non-finite."""
-    done, diverged = np.zeros(runs, bool), np.zeros(runs, bool)
-    results: PyTree = None
-    starts = iter(range(0, runs, chunk.size))
-    running: deque[tuple[int, Future[Any]]] = deque()
-
-    def compute(start: int) -> Any:
-        return jax.device_get(_replace_keys(chunk.program(jnp.array(start, jnp.int32))))
-
+    axes = make_grid(grid, structural, zipped)
+    check_signature(run, [*axes.structural, *axes.values])
+    traced = trace_runs(run, axes)
+    results = Results(traced[0].types[0], axes.runs)
+    starts = range(0, axes.runs, axes.runs_each)
+    groups = [range(start, start + axes.runs_each) for start in starts]
+    programs = Programs(lambda number: make_chunk(traced[number], axes, memory), len(traced))
     with (
-        progress_bar(runs, "run", progress) as bar,
+        contextlib.closing(programs),
+        progress_bar(axes.runs, "run", progress) as bar,
         note_interrupts("sweep") as interrupted,
-        ThreadPoolExecutor(chunk.workers) as pool,
     ):
-
-        def submit(chunks: int) -> None:
-            """Starts the next chunks, unless the sweep is interrupted."""
-            for start in itertools.islice(starts, 0 if interrupted() else chunks):
-                running.append((start, pool.submit(compute, start)))
-
-        submit(chunk.workers)
-        while running:
-            start, future = running.popleft()
-            part, is_finite = future.result()
-            submit(1)
-            if results is None:
-                results = jax.tree.map(
-                    lambda leaf: np.zeros((runs, *leaf.shape[1:]), leaf.dtype), part
-                )
-            rows = slice(start, min(start + chunk.size, runs))
-            size = rows.stop - rows.start
-            for whole, leaf in zip(jax.tree.leaves(results), jax.tree.leaves(part), strict=True):
-                whole[rows] = leaf[:size]
-            done[rows], diverged[rows] = True, ~is_finite[:size]
-            bar.update(size)
-    return results, done, diverged
-
-
-def _replace_keys(tree: PyTree) -> PyTree:
-    """Replaces keys by their data, which NumPy can hold."""
-    return jax.tree.map(lambda leaf: jax.random.key_data(leaf) if is_key(leaf) else leaf, tree)
+        run_chunks(
+            programs,
+            groups,
+            results,
+            AllRuns(results),
+            interrupted,
+            lambda n: bar.update(n - bar.n),
+        )
+    done, diverged = (a.reshape(axes.shape) for a in (results.done, results.diverged))
+    tree = results.tree(axes.shape)
+    return Sweep(axes.values, axes.structural, zipped, tree, done, diverged, run)

@@ -9,13 +9,15 @@ import pytest
 import jaxnet
 from jaxnet.sweeping import chunks
 from jaxnet.sweeping.grid import make_grid
+from jaxnet.sweeping.run import trace_runs
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="chunks fit a CPU's caches")
 NUMBERS = np.arange(1.0, 101.0, dtype=np.float32)
 
 
 def make_chunk(run, runs, memory=None):
-    return chunks.make_chunk(run, make_grid({"a": jnp.arange(float(runs))}, False), memory)
+    grid = make_grid({"a": jnp.arange(float(runs))})
+    return chunks.make_chunk(trace_runs(run, grid)[0], grid, memory)
 
 
 def test_a_chunk_fits_the_memory(monkeypatch):
