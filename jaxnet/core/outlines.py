@@ -20,6 +20,7 @@ import numpy as np
 
 from jaxnet.core import checks, trees
 from jaxnet.core.dtypes import is_key
+from jaxnet.core.programs import Fingerprint
 from jaxnet.core.settled import closure
 
 Outline = dict[str, Any] | list[Any] | str
@@ -83,6 +84,11 @@ def _outline(value: Any, seen: set[int]) -> Outline:
     if not attributes:
         return _text(value)
     return {"type": _name(type(value)), **_outline_items(attributes, seen)}
+
+
+def outline_program(program: Fingerprint) -> list[Outline]:
+    """Outlines a traced program: its digest, and the Python functions that it calls."""
+    return [program.digest, *(outline(callback.value) for callback in program.callbacks)]
 
 
 def difference(before: Outline, now: Outline) -> str | None:

@@ -5,29 +5,14 @@ JAX traces their functions to the same programs. An outline, which says what a f
 from, puts a difference into words.
 """
 
-import os
 from typing import Any
 
-import jax
-
-from jaxnet.core.outlines import difference, outline
-from jaxnet.core.programs import Fingerprint
+from jaxnet.core.outlines import difference, outline, outline_program
 from jaxnet.fitting.trainer import Trainer
-from jaxnet.io.file_format import versions
+from jaxnet.io.environment import environment, settings
 
 Identity = dict[str, Any]
 """A tree that JSON can hold."""
-
-_SETTINGS = (
-    "jax_enable_x64",
-    "jax_default_matmul_precision",
-    "jax_threefry_partitionable",
-    "jax_default_prng_impl",
-    "jax_random_seed_offset",
-    "jax_allow_f16_reductions",
-    "jax_optimization_level",
-)
-"""Settings of JAX that change a program's numbers, also where its trace does not show it."""
 
 
 def identify(trainer: Trainer) -> Identity:
@@ -49,7 +34,7 @@ def identify(trainer: Trainer) -> Identity:
         "patience": plan.stopping.patience,
         "stopping": plan.stopping._replace(patience=None)._asdict(),
         "metrics": list(objective.metrics),
-        "settings": {name: getattr(jax.config, name, None) for name in _SETTINGS},
+        "settings": settings(),
     }
     if trainer.arrays.span is not None:
         values["epochs"] = int(trainer.arrays.span.epochs)
@@ -58,22 +43,15 @@ def identify(trainer: Trainer) -> Identity:
     return {
         "environment": environment(),
         "values": {name: outline(value) for name, value in values.items()},
-        "programs": {name: [p.digest, *_outline_callbacks(p)] for name, p in programs.items()},
+        "programs": {name: outline_program(p) for name, p in programs.items()},
         "outlines": {name: outline(function) for name, function in functions.items()},
     }
 
 
-def environment() -> dict[str, str]:
-    """The versions, devices and compiler flags of a run."""
-    device = jax.devices()[0].device_kind
-    devices = f"{jax.device_count()} x {device}"
-    return {**versions(), "devices": devices, "XLA_FLAGS": os.environ.get("XLA_FLAGS", "")}
-
-
 def differ(before: Identity, now: Identity) -> str | None:
     """Puts the difference between two runs into words; None if they are the same run."""
-    settings = before["values"]["settings"]
-    known = {name: settings[name] for name in _SETTINGS if name in settings}
+    saved = before["values"]["settings"]
+    known = {name: saved[name] for name in settings() if name in saved}
     if found := difference({**before["values"], "settings": known}, now["values"]):
         return found
     if not _traces_equally(before, now):
@@ -101,7 +79,3 @@ def _traces_equally(before: Identity, now: Identity) -> bool:
 
 
 _TRACING = ("jax", "jaxlib", "jaxnet", "numpy", "optax")
-
-
-def _outline_callbacks(program: Fingerprint) -> list[Any]:
-    return [outline(callback.value) for callback in program.callbacks]

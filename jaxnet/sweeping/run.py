@@ -203,9 +203,7 @@ def _explain(error: Exception, run: Callable[..., Any], grid: Grid) -> str | Non
     if not works and not _is_tracing_error(error):
         return None
     culprits = [repr(name) for name in numbers if fails(name)] if works else []
-    which = (
-        f", as {' and '.join(culprits)} would; pass the values in structural" if culprits else ""
-    )
+    which = f", as {' and '.join(culprits)} would; pass it in structural" if culprits else ""
     first_line = str(error).partition("\n")[0]
     return (
         "expected a run that is one program for all hyperparameters: none may decide a shape or "

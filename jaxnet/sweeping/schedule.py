@@ -1,6 +1,5 @@
 """The schedule of a sweep: programs are compiled ahead, and several chunks run at the same time."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
@@ -12,15 +11,21 @@ from jaxnet.core import compilation
 from jaxnet.sweeping.chunks import Chunk, count_cores, count_workers
 from jaxnet.sweeping.storage import Results
 
-_PAUSE = 0.1  # seconds between two looks at Ctrl-C, or at what other processes have done
+_PAUSE = 0.1  # seconds between two looks at whether Ctrl-C was pressed
 
 
 @runtime_checkable
 class Claims(Protocol):
     """Decides which runs this process makes, and takes their results."""
 
+    def are_complete(self, runs: range) -> bool:
+        """Whether all of these runs are complete."""
+
     def ranges(self, runs: range, most: int) -> Iterator[range]:
         """Yields the missing ones of some runs that this process is to make, at most so many."""
+
+    def wait(self) -> None:
+        """Waits for other processes, which are making all that is missing."""
 
     def take(self, runs: range, leaves: list[np.ndarray], diverged: np.ndarray) -> None:
         """Takes the results of some runs, and which of them diverged."""
@@ -30,7 +35,11 @@ class AllRuns:
     """The claims of a process that makes all runs itself and keeps the results in memory."""
 
     def __init__(self, results: Results) -> None:
+        self.are_complete = results.are_complete
         self.ranges, self.take = results.missing, results.put
+
+    def wait(self) -> None:
+        """There are no other processes."""
 
 
 class Programs:
@@ -96,10 +105,10 @@ def run_chunks(
         update(results.count)
 
     with ThreadPoolExecutor(workers) as pool:
-        while not (interrupted() or all(map(results.are_complete, groups))):
+        while not (interrupted() or all(map(claims.are_complete, groups))):
             is_waiting = True
             for number, group in enumerate(groups):
-                if results.are_complete(group) or interrupted():
+                if interrupted() or claims.are_complete(group):
                     continue
                 chunk = programs.get(number, interrupted)
                 if chunk is None:
@@ -113,5 +122,5 @@ def run_chunks(
                         break
             while running:
                 collect()
-            if is_waiting and not interrupted():
-                time.sleep(_PAUSE)
+            if is_waiting:
+                claims.wait()

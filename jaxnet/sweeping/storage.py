@@ -25,6 +25,9 @@ class Storage(Protocol):
     def arrays(self) -> list[np.ndarray]:
         """Returns all rows of each leaf; those that were not written are 0."""
 
+    def close(self) -> None:
+        """Closes the file, if there is one; the arrays stay."""
+
 
 class Results:
     """The results of all runs, as far as they are known.
@@ -71,6 +74,10 @@ class Results:
             yield range(start, stop)
             start = stop
 
+    def close(self) -> None:
+        """Closes the temporary file, if there is one; the arrays stay."""
+        self._storage.close()
+
     def tree(self, shape: tuple[int, ...]) -> PyTree:
         """Returns the results with the axes of the grid in front."""
         arrays = [a.reshape(*shape, *a.shape[1:]) for a in self._storage.arrays()]
@@ -95,6 +102,9 @@ class _Memory:
     def arrays(self) -> list[np.ndarray]:
         return self._arrays
 
+    def close(self) -> None:
+        pass
+
 
 class _TemporaryFile:
     """Results in a file without a name, which the system deletes when nothing uses it any more.
@@ -108,7 +118,7 @@ class _TemporaryFile:
             self._places.append(end)
             size = leaf.size * leaf.dtype.itemsize
             end += -(-size // _ALIGNMENT) * _ALIGNMENT
-        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed in `arrays`
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115, closed in `close`
         self._file.truncate(max(end, 1))
 
     def write(self, start: int, leaves: list[np.ndarray]) -> None:
@@ -119,6 +129,8 @@ class _TemporaryFile:
     def arrays(self) -> list[np.ndarray]:
         self._file.flush()
         mapped = mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_COPY)
-        self._file.close()
         pairs = zip(self._rows, self._places, strict=True)
         return [np.ndarray(row.shape, row.dtype, mapped, place) for row, place in pairs]
+
+    def close(self) -> None:
+        self._file.close()

@@ -1,16 +1,20 @@
 """Sweeping: many runs of one function over a grid of its arguments, compiled once."""
 
 import contextlib
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from jaxnet.core import checks
 from jaxnet.core.console import note_interrupts, progress_bar
 from jaxnet.sweeping.chunks import make_chunk
+from jaxnet.sweeping.description import describe
+from jaxnet.sweeping.folder import SweepFolder, check_results
 from jaxnet.sweeping.grid import make_grid
 from jaxnet.sweeping.results import Sweep
 from jaxnet.sweeping.run import Run, check_signature, trace_runs
-from jaxnet.sweeping.schedule import AllRuns, Programs, run_chunks
+from jaxnet.sweeping.schedule import AllRuns, Claims, Programs, run_chunks
 from jaxnet.sweeping.storage import Results
 
 
@@ -22,6 +26,8 @@ def sweep(
     structural: Mapping[str, Sequence[Any]] | None = None,
     zipped: bool = False,
     memory: float | None = None,
+    folder: str | os.PathLike[str] | None = None,
+    part: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> Sweep:
     """Calls `run` with every combination of hyperparameters, many at a time, compiled once.
@@ -78,24 +84,56 @@ def sweep(
         memory = checks.number("memory", memory, 1)
     axes = make_grid(grid, structural, zipped)
     check_signature(run, [*axes.structural, *axes.values])
+    path = None if folder is None else _check_folder(folder)
+    part = _check_part(part, folder)
     traced = trace_runs(run, axes)
-    results = Results(traced[0].types[0], axes.runs)
-    starts = range(0, axes.runs, axes.runs_each)
-    groups = [range(start, start + axes.runs_each) for start in starts]
-    programs = Programs(lambda number: make_chunk(traced[number], axes, memory), len(traced))
-    with (
-        contextlib.closing(programs),
-        progress_bar(axes.runs, "run", progress) as bar,
-        note_interrupts("sweep") as interrupted,
-    ):
-        run_chunks(
-            programs,
-            groups,
-            results,
-            AllRuns(results),
-            interrupted,
-            lambda n: bar.update(n - bar.n),
-        )
+    types = traced[0].types[0]
+    with contextlib.ExitStack() as stack:
+        if path is None:
+            results = Results(types, axes.runs)
+            claims: Claims = AllRuns(results)
+            runs = range(axes.runs)
+        else:
+            check_results(types)
+            path.mkdir(parents=True, exist_ok=True)
+            results = stack.enter_context(contextlib.closing(Results(types, axes.runs, path)))
+            description = describe(run, axes, traced)
+            claims = stack.enter_context(SweepFolder(path, description, results, part))
+            runs = claims.runs
+        starts = range(0, axes.runs, axes.runs_each)
+        groups = [
+            range(max(start, runs.start), min(start + axes.runs_each, runs.stop))
+            for start in starts
+        ]
+        programs = Programs(lambda number: make_chunk(traced[number], axes, memory), len(traced))
+        stack.enter_context(contextlib.closing(programs))
+        bar = stack.enter_context(progress_bar(axes.runs, "run", progress, results.count))
+        interrupted = stack.enter_context(note_interrupts("sweep", termination=path is not None))
+
+        def update(count: int) -> None:
+            bar.update(count - bar.n)
+
+        run_chunks(programs, groups, results, claims, interrupted, update)
+        tree = results.tree(axes.shape)
     done, diverged = (a.reshape(axes.shape) for a in (results.done, results.diverged))
-    tree = results.tree(axes.shape)
     return Sweep(axes.values, axes.structural, zipped, tree, done, diverged, run)
+
+
+def _check_folder(folder: Any) -> Path:
+    checks.path("folder", folder)
+    return Path(os.path.realpath(folder))
+
+
+def _check_part(part: Any, folder: Any) -> tuple[int, int] | None:
+    """Checks the number of a part and the number of parts."""
+    if part is None:
+        return None
+    if not isinstance(part, (tuple, list)) or len(part) != 2:
+        raise checks.InvalidType(
+            "expected part as its number and the number of parts, such as (0, 8). "
+            f"Received: {checks.describe(part)}"
+        )
+    if folder is None:
+        raise checks.InvalidValue("expected a folder for the results of a part. Received: None")
+    parts = checks.integer("the number of parts", part[1], 1)
+    return checks.integer("the number of the part", part[0], 0, parts - 1), parts

@@ -21,7 +21,7 @@ import pytest
 
 import jaxnet
 from jaxnet.fitting.run_directory import RunDirectory, Saved
-from jaxnet.fitting.run_identity import environment
+from jaxnet.io.environment import environment
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(50, 3)).astype(np.float32)

@@ -1,0 +1,257 @@
+"""Results on disk: a folder of small files, which any number of processes complete together.
+
+Each file has the results of some consecutive runs, about two seconds' work, and a checksum. It is
+written whole or not at all. A process locks runs before it makes them, and releases them once their
+file is written. So what is neither locked nor in a valid file is to be made, whoever died or was
+interrupted before.
+"""
+
+import itertools
+import os
+import re
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import PyTree
+
+from jaxnet.core import checks, trees
+from jaxnet.core.console import warn
+from jaxnet.core.dtypes import is_key
+from jaxnet.io import file_format
+from jaxnet.io.file_format import CorruptFileError
+from jaxnet.io.leaves import to_numpy
+from jaxnet.io.serialization import load_metadata, save
+from jaxnet.sweeping.description import Description, differ, digest
+from jaxnet.sweeping.locks import FileLocks, Locks, NoLocks
+from jaxnet.sweeping.storage import Results
+
+_SECONDS = 2.0  # of work in a file
+_PAUSE = 0.1  # seconds between two looks at what other processes have made
+_DESCRIPTION = "sweep.safetensors"
+_FILE = re.compile(r"runs-(\d{10})-(\d{10})\.safetensors")
+_UNFINISHED = re.compile(rf"\.(?:{_FILE.pattern}|sweep\.safetensors)\.[0-9a-f]{{16}}\.unfinished")
+_EXPECTED = "expected folder to be empty or of this sweep."
+_DESCRIBING = range(2**40, 2**40 + 1)  # is locked while the description is compared or written
+
+
+class _Made(NamedTuple):
+    """Results of some runs that are not in a file yet."""
+
+    runs: range
+    leaves: list[np.ndarray]
+    diverged: np.ndarray
+
+
+class SweepFolder:
+    """The folder of a sweep, in which this process completes some runs.
+
+    Attributes:
+        runs: the runs to complete: all, or those of a part.
+    """
+
+    def __init__(
+        self, path: Path, description: Description, results: Results, part: tuple[int, int] | None
+    ) -> None:
+        """Opens a folder, which exists, and loads the results in it.
+
+        Raises:
+            InvalidValue: it is the folder of another sweep.
+            OSError: it cannot be read or written.
+        """
+        self._path, self._results, self._digest = path, results, digest(description)
+        runs, (number, parts) = len(results.done), part or (0, 1)
+        self.runs = range(runs * number // parts, runs * (number + 1) // parts)
+        self._loaded: set[str] = set()
+        self._damaged: dict[str, range] = {}
+        self._made: list[_Made] = []
+        self._at_once, self._claimed_at = 1, time.perf_counter()  # ranges that are claimed together
+        self._saved_at = time.perf_counter()
+        self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
+        self._writing.set_result(None)
+        self._locks: Locks = NoLocks() if part else FileLocks(path / ".lock")
+        try:
+            self._compare(description)
+            self._remove_unfinished()
+            self.load()
+        except BaseException:
+            self._locks.close()
+            raise
+
+    def __enter__(self) -> "SweepFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        try:
+            self._save()
+            self._writing.result()
+        finally:
+            self._writer.shutdown()
+            self._locks.close()
+
+    # Claiming runs.
+
+    def ranges(self, runs: range, most: int) -> Iterator[range]:
+        """Yields the missing ones of some runs that no other process is making."""
+        missing = self._results.missing(runs, most)
+        while some := list(itertools.islice(missing, self._at_once)):
+            locked = [few for few in some if self._locks.acquire(few)]
+            if not locked:
+                continue
+            self.load()  # what other processes completed before the runs were locked
+            self._remove_damaged(locked)
+            for few in locked:
+                yield from self._results.missing(few, most)
+            self._adapt()
+
+    def _adapt(self) -> None:
+        """Adapts the number of ranges that are claimed together, so that they fill a file."""
+        now = time.perf_counter()
+        if now - self._claimed_at < _SECONDS / 2:
+            self._at_once *= 2
+        elif now - self._claimed_at > _SECONDS * 2:
+            self._at_once = max(self._at_once // 2, 1)
+        self._claimed_at = now
+
+    def wait(self) -> None:
+        """Writes what is made, for other processes may wait for it, and waits a moment."""
+        self._save()
+        self._writing.result()
+        time.sleep(_PAUSE)
+
+    # Writing.
+
+    def take(self, runs: range, leaves: list[np.ndarray], diverged: np.ndarray) -> None:
+        """Takes the results of some runs, and writes those of the last two seconds."""
+        self._results.put(runs, leaves, diverged)
+        self._made.append(_Made(runs, leaves, diverged))
+        if time.perf_counter() - self._saved_at >= _SECONDS:
+            self._save()
+
+    def _save(self) -> None:
+        """Starts to write what is not in a file, after what is being written."""
+        self._writing.result()
+        made, self._made = self._made, []
+        self._writing = self._writer.submit(self._write, made)
+        self._saved_at = time.perf_counter()
+
+    def _write(self, made: list[_Made]) -> None:
+        """Writes a file for all results whose runs are consecutive."""
+        for some in _join(made):
+            runs = range(some[0].runs.start, some[-1].runs.stop)
+            columns = zip(*(part.leaves for part in some), strict=True)
+            tree = {
+                "diverged": np.concatenate([part.diverged for part in some]),
+                "results": [np.concatenate(column) for column in columns],
+            }
+            name = f"runs-{runs.start:010}-{runs.stop:010}.safetensors"
+            save(self._path / name, tree, metadata=self._about(runs))
+            self._loaded.add(name)
+            self._locks.release(runs)
+
+    def _about(self, runs: range) -> dict[str, Any]:
+        """The metadata of a file: a file that was renamed is of other runs than its name says."""
+        return {"sweep": self._digest, "runs": [runs.start, runs.stop]}
+
+    # Reading.
+
+    def are_complete(self, runs: range) -> bool:
+        """Whether all of these runs are complete, in this or another process."""
+        self.load()
+        return self._results.are_complete(runs)
+
+    def load(self) -> None:
+        """Loads the files that are new since the last time. Damaged ones count as missing."""
+        known = self._loaded | self._damaged.keys()
+        for name in sorted(os.listdir(self._path)):
+            match = _FILE.fullmatch(name)
+            if match and name not in known:
+                runs = range(int(match[1]), int(match[2]))
+                try:
+                    self._load(name, runs)
+                except CorruptFileError as error:
+                    self._damaged[name] = runs
+                    warn(f"sweep: {error}; its runs are made again")
+
+    def _load(self, name: str, runs: range) -> None:
+        """Loads a file, unless another process removed it, as it was damaged."""
+        file = self._path / name
+        try:
+            arrays, _, metadata = file_format.read(file)
+        except FileNotFoundError:
+            return
+        if metadata.get("sweep") != self._digest:
+            raise checks.InvalidValue(f"{_EXPECTED} Received: {file}, which is of another sweep")
+        if metadata != self._about(runs):
+            raise CorruptFileError(f"expected the runs in the name. Received: {file}, with others")
+        leaves = [arrays[f"results/{number}"] for number in range(len(arrays) - 1)]
+        self._results.put(runs, leaves, arrays["diverged"])
+        self._loaded.add(name)
+
+    def _remove_damaged(self, locked: list[range]) -> None:
+        """Removes damaged files of runs that are locked, so that nobody writes them meanwhile."""
+        for name, runs in list(self._damaged.items()):
+            if any(_overlap(runs, few) for few in locked):
+                del self._damaged[name]
+                try:
+                    self._load(name, runs)  # it may have been replaced
+                except CorruptFileError:
+                    (self._path / name).unlink(missing_ok=True)
+
+    # Opening.
+
+    def _compare(self, description: Description) -> None:
+        """Compares the description in the folder with that of the sweep, or writes it."""
+        file = self._path / _DESCRIPTION
+        while not self._locks.acquire(_DESCRIBING):
+            time.sleep(0.01)
+        try:
+            before = load_metadata(file)
+        except (FileNotFoundError, CorruptFileError):  # each file of results names its sweep too
+            save(file, {}, metadata=description)
+            before = description
+        self._locks.release(_DESCRIBING)
+        if found := differ(before, description):
+            raise checks.InvalidValue(f"{_EXPECTED} Received: {self._path}, where {found}")
+        if before["devices"] != description["devices"]:
+            warn(
+                f"sweep: {self._path} has results of {before['devices']}, which differ from those "
+                f"of {description['devices']} by rounding"
+            )
+
+    def _remove_unfinished(self) -> None:
+        """Removes what processes that died were writing."""
+        for name in os.listdir(self._path):
+            if match := _UNFINISHED.fullmatch(name):
+                runs = range(int(match[1]), int(match[2])) if match[1] else _DESCRIBING
+                is_own = isinstance(self._locks, FileLocks) or (
+                    self.runs.start <= runs.start and runs.stop <= self.runs.stop
+                )
+                if is_own and self._locks.acquire(runs):
+                    (self._path / name).unlink(missing_ok=True)
+                    self._locks.release(runs)
+
+
+def _join(made: list[_Made]) -> list[list[_Made]]:
+    """Joins results whose runs are consecutive."""
+    joined: list[list[_Made]] = []
+    for part in made:
+        if joined and joined[-1][-1].runs.stop == part.runs.start:
+            joined[-1].append(part)
+        else:
+            joined.append([part])
+    return joined
+
+
+def _overlap(one: range, other: range) -> bool:
+    return max(one.start, other.start) < min(one.stop, other.stop)
+
+
+def check_results(types: PyTree) -> None:
+    """Checks that results of these types can be saved."""
+    for name, leaf in trees.named_leaves(types).items():
+        if not is_key(leaf):
+            to_numpy(name, np.zeros(0, leaf.dtype))

@@ -1,0 +1,76 @@
+"""Locks on runs: one byte of a file per run, released by the system when the process dies."""
+
+import errno
+import os
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from jaxnet.core import checks
+from jaxnet.core.atomic import open_descriptor
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
+
+
+@runtime_checkable
+class Locks(Protocol):
+    """Locks on ranges of runs."""
+
+    def acquire(self, runs: range) -> bool:
+        """Locks some runs, if no other process has a lock on any of them."""
+
+    def release(self, runs: range) -> None:
+        """Releases the locks on some runs."""
+
+    def close(self) -> None:
+        """Releases all locks."""
+
+
+class FileLocks:
+    """POSIX locks on the bytes of a file, which also work on most network file systems.
+
+    They exclude other processes, not other threads of the same process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Opens or creates the file."""
+        if fcntl is None:
+            raise checks.InvalidValue(
+                "expected a system with POSIX locks. Received: Windows; part=(i, n) needs no locks"
+            )
+        self._descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+
+    def acquire(self, runs: range) -> bool:
+        """Locks some runs, if no other process has a lock on any of them."""
+        try:
+            fcntl.lockf(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, len(runs), runs.start)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                return False
+            error.add_note("part=(i, n) needs no locks")
+            raise
+        return True
+
+    def release(self, runs: range) -> None:
+        """Releases the locks on some runs."""
+        fcntl.lockf(self._descriptor, fcntl.LOCK_UN, len(runs), runs.start)
+
+    def close(self) -> None:
+        """Releases all locks."""
+        os.close(self._descriptor)
+
+
+class NoLocks:
+    """Stands for the locks of a process whose runs no other process makes."""
+
+    def acquire(self, runs: range) -> bool:
+        """Nothing is locked."""
+        return True
+
+    def release(self, runs: range) -> None:
+        """Nothing is locked."""
+
+    def close(self) -> None:
+        """Nothing is locked."""
