@@ -249,18 +249,55 @@ def test_article_backpropagation_by_hand_is_jaxs() -> None:
     assert float(falls[0][0]) > float(falls[0][1])
 
 
-def test_many_networks(tmp_path: Path) -> None:
-    text = output(tmp_path, "many_networks.py", "picture.png")
-    rows = [line.split() for line in text.splitlines() if "+-" in line]
-    assert len(rows) == 12
-    means = {float(row[0]): float(row[1]) for row in rows}
-    # Too small and too large a rate read little; in between nearly all is read.
-    assert means[min(means)] > 0.3
-    assert means[max(means)] > 0.5
-    assert min(means.values()) < 0.06
-    best = float(text.split("best on average:")[1])
-    assert means[min(means, key=lambda rate: abs(rate - best))] == min(means.values())
-    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+def launch(folder: Path, script: str, *arguments: str, **settings: str) -> str:
+    """A shell script of the examples, as a user starts it in the folder above `examples`."""
+    (folder / "examples").symlink_to(EXAMPLES) if not (folder / "examples").exists() else None
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
+    settings = {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT), **helpers.QUIET, **settings}
+    result = subprocess.run(
+        ["sh", f"examples/{script}", *arguments],
+        env=kept | settings,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=helpers.HANGS,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    return result.stdout
+
+
+def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
+    """Two tasks of a job array, then processes that share what is missing, then a call alone."""
+    for task in (1, 0):
+        number = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
+        text = launch(tmp_path, "launch_slurm.sh", **number)
+        assert task == 0 or text == "72 of 144 networks are trained\n"
+    picture = tmp_path / "many_networks.png"
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    picture.unlink()
+
+    rows = re.findall(r"width +(\d+): error (0\.\d+) .* rate, (0\.\d+)$", text, re.MULTILINE)
+    errors = {int(width): float(error) for width, error, _ in rows}
+    assert list(errors) == [8, 32, 128]
+    assert errors[128] < errors[8] < 0.15
+    assert all(0.001 < float(rate) < 0.1 for *_, rate in rows)  # neither the smallest nor largest
+
+    files = sorted((tmp_path / "many_networks").glob("runs-*"))
+    files[0].unlink()
+    assert launch(tmp_path, "launch_processes.sh") == text * 3
+    files[-1].unlink()
+    counts = output(tmp_path, "launch_joblib.py")
+    assert counts == "a process returned 144 networks\n" * 3
+    picture.unlink()
+    assert output(tmp_path, "many_networks.py", "--folder", "many_networks") == text
+    assert picture.exists()
+
+
+def test_search_optuna(tmp_path: Path) -> None:
+    text = output(tmp_path, "search_optuna.py")
+    loss = float(text.split("the lowest loss is ")[1].split()[0])
+    assert text.startswith("96 trials;") and 0.05 < loss < 0.2
+    assert 1e-4 < numbers(text, "rate")[0] < 1 and 0 <= numbers(text, "momentum")[0] < 0.99
 
 
 def test_crowded_valley(tmp_path: Path) -> None:

@@ -30,32 +30,55 @@ def sweep(
     part: tuple[int, int] | None = None,
     progress: bool = True,
 ) -> Sweep:
-    """Calls `run` with every combination of hyperparameters, many at a time, compiled once.
+    """Calls `run` with every combination of hyperparameters, many at a time.
+
+    All values in `grid` share one compiled program. Each combination of structural values is a
+    program of its own, which is compiled while the one before runs.
 
     Each result equals that of `run` called alone, up to summation order (1e-12 in float64). A run
     that diverges does not affect the others. Ctrl-C finishes the chunks that are running, and
     returns the partial result; a second Ctrl-C raises KeyboardInterrupt immediately. Another sweep
-    of the same `run` with as many values compiles nothing.
+    of the same `run` with as many values compiles nothing, up to 16 combinations.
+
+    With a folder, results are kept on disk, a file for about two seconds' work, and the same call
+    completes what is missing: after Ctrl-C, SIGTERM, a crash or a power failure. Any number of
+    processes, also on several hosts, may make the same call with the same folder. They share the
+    work, and each returns the results of all, bit for bit. A process locks the runs that it makes.
+    The system releases the locks when the process ends, however it ends.
 
     Args:
         run: a pure function of named hyperparameters, typically a call of `train`. It is called
-            with a traced scalar or key for each, and returns any tree of arrays. See `Run`.
+            with a traced scalar or key for each in `grid`, and returns any tree of arrays. See
+            `Run`.
         grid: the values of each hyperparameter by its name: numbers, keys, or an array with the
-            values along its first axis.
-        zipped: whether to combine the first values of all hyperparameters, then the second values,
-            and so on, instead of all combinations.
+            values along its first axis. It may be empty if there are structural values.
+        structural: lists of Python values by name, which are passed to `run` as they are, such as
+            widths, activations or batch sizes. The shapes of the results must not depend on them:
+            return scores, and get the parameters of a run by `Sweep.rerun`.
+        zipped: whether to combine the first values of all hyperparameters in `grid`, then the
+            second values, and so on, instead of all combinations. Structural values are always
+            combined with each other and with all of those.
         memory: the most bytes that the programs on one device may use, at least 1, without the
             arrays captured by `run`. The default is half of the free memory.
+        folder: the folder of this sweep, which is created if it does not exist. The results that
+            are returned are mapped from a temporary file in it, so they may exceed the memory.
+        part: `(i, n)`: complete only the i-th of n parts, and use no locks, for job arrays and for
+            file systems without locks. `Sweep.done` tells which runs are in the folder so far.
         progress: whether to show a progress bar, if standard error is a terminal or a notebook.
 
     Returns:
-        The results of all runs. Keys in the results become their data, which are integers.
+        The results of all runs, with the axes of the structural hyperparameters in front, then
+        those of the grid. Keys in the results become their data, which are integers.
 
     Raises:
-        TypeError: the grid is not a mapping of names or is empty; a hyperparameter decides a shape
-            or a branch, such as `batch_size` or `epochs`, so that not all runs are one program.
+        TypeError: the grid is not a mapping of names or is empty; a hyperparameter in `grid`
+            decides a shape or a branch, such as `batch_size` or `epochs`, so that not all runs are
+            one program; results that cannot be saved in a folder, such as complex128.
         ValueError: the names are not the arguments of `run`; a value is neither a finite number
-            nor a key; different numbers of values in a zipped grid; 2**31 runs or more.
+            nor a key; different numbers of values in a zipped grid; 2**31 runs or more; results
+            whose shapes depend on a structural value; the folder of another sweep: of another
+            program, grid, version of JAX or setting.
+        OSError: the folder cannot be read, written or locked.
 
         Errors raised by `run` are not changed.
 
@@ -76,6 +99,17 @@ def sweep(
     >>> best = found.best(history["cost"][..., -1])
     >>> round(float(best.hyperparameters["rate"]), 3)
     0.1
+
+    A width decides the shapes, so it is structural:
+
+    >>> def score(key, rate, width):
+    ...     data, sizes = (x, x**2), {"epochs": 20, "batch_size": 8}
+    ...     network = mlp([1, width, 1])
+    ...     _, history = train(network, squared_error, sgd(rate), data, key=key, **sizes)
+    ...     return history["cost"][-1]
+    >>> found = sweep(score, {"rate": [0.01, 0.1], "key": keys}, structural={"width": [4, 16]})
+    >>> found.results.shape
+    (2, 2, 3)
     """
     checks.function("run", run)
     checks.boolean("zipped", zipped)

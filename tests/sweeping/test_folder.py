@@ -295,16 +295,16 @@ def run(a, n):
     return a ** n / 3
 grid = {"a": np.linspace(1, 2, 300, dtype=np.float32)}
 from jaxnet.sweeping import folder
-folder._SECONDS = 0.05
+folder._SECONDS = float(sys.argv[2])
 found = jaxnet.sweep(run, grid, structural={"n": [1, 2]}, folder=sys.argv[1], memory=200)
 print(found.done.all(), found.results.tobytes().hex())
 """
 
 
-def start(path):
+def start(path, seconds=0.05):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA"))}
     return subprocess.Popen(
-        [sys.executable, "-c", SCRIPT, str(path)],
+        [sys.executable, "-c", SCRIPT, str(path), str(seconds)],
         env=environment | helpers.QUIET,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -342,6 +342,12 @@ def test_processes_share_a_folder_and_a_killed_one_loses_nothing(tmp_path):
     assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
     assert ranges[-1][1] == 600
     assert not list(path.glob(".*unfinished"))
+
+
+def test_results_that_others_wait_for_are_written(tmp_path):
+    """Each process waits for the other one at the end, with results that would fill no file yet."""
+    processes = [start(tmp_path, seconds=1e9) for _ in range(2)]
+    assert len({finish(process)[:2] for process in processes}) == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
