@@ -60,6 +60,7 @@ assert peers  # imported for the contenders that it enters
 PACKAGES = "jaxnet-dense jax jaxlib optax flax equinox keras torch scikit-learn numpy"
 SECONDS = 1.0  # that steady runs fill at least, times the repeats
 SHORT = 5.0  # seconds of a first run that is made in several processes
+EXTRAS = ["growth", "first", "sweeps"]  # tables that are measured where they are asked for
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -223,7 +224,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--only",
         metavar="NAMES",
-        help=f"of: {', '.join([*names, 'growth', 'first'])}; W5 is both of its sizes, and so on",
+        help=f"of: {', '.join([*names, *EXTRAS])}; W5 is both of its sizes, and so on",
     )
     parser.add_argument(
         "--contenders",
@@ -235,6 +236,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--growth", action="store_true", help="also how cost grows with each size")
     parser.add_argument("--first", action="store_true", help="also how long a first result takes")
+    parser.add_argument("--sweeps", action="store_true", help="also 10,000 networks of ten widths")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--markdown",
@@ -247,11 +249,11 @@ def parsed() -> argparse.Namespace:
     arguments.repeats = arguments.repeats or (1 if arguments.quick else 5)
     if arguments.repeats < 1:
         parser.error("expected --repeats of at least 1")
-    chosen = _chosen(parser, arguments.only, [*names, "growth", "first"])
+    chosen = _chosen(parser, arguments.only, [*names, *EXTRAS])
     if not arguments.only:
         chosen = ["W1", "W5 x64"] if arguments.quick else names
-    arguments.growth |= "growth" in chosen
-    arguments.first |= "first" in chosen
+    for extra in EXTRAS:
+        setattr(arguments, extra, getattr(arguments, extra) or extra in chosen)
     arguments.workloads = [name for name in chosen if name in names]
     arguments.contenders = _chosen(parser, arguments.contenders, list(REGISTRY))
     return arguments
@@ -292,7 +294,14 @@ def main() -> None:
         from benchmarking import first
 
         results["first"] = first.measure(arguments.repeats)
+    results["sweeps"] = {}
+    if arguments.sweeps:
+        from benchmarking import sweeps
+
+        results["sweeps"] = sweeps.measure(arguments.quick, arguments.repeats)
+        results["sweeps_size"] = sweeps.describe(arguments.quick)
     found = [result for w in results["workloads"] for result in w["contenders"].values()]
+    found += [result for rows in results["sweeps"].values() for result in rows.values()]
     results["devices"] = sorted({result["device"] for result in found if "device" in result})
     print(text := report.body(results))
     if arguments.json:
