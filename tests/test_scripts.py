@@ -2,16 +2,19 @@
 
 import importlib.util
 import json
+import math
 import os
 import shutil
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
+from typing import Any
 
 import helpers
 import pandas
 import pytest
+from benchmarking.sweeps import conclude
 from sklearn.compose import make_column_transformer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import get_scorer
@@ -223,6 +226,53 @@ def test_benchmark_of_a_first_result():
     done = subprocess.run(command, timeout=helpers.HANGS, **options)
     result = json.loads(done.stdout)
     assert result["accuracy"] > 0.9 and result["seconds"] > 0 and result["cpu"] > 0
+
+
+def test_benchmark_of_sweeps(tmp_path: Path) -> None:
+    """Two widths in one call of `sweep` or in two are the same networks."""
+    path = tmp_path / "result.json"
+    result = program("benchmark.py", "--quick", "--only", "sweeps", "--json", str(path))
+    sweeps = json.loads(path.read_text())["sweeps"]
+    structural, separate = (sweeps["networks"][f"jaxnet, {n}"] for n in ("structural", "separate"))
+    assert structural["networks"] == separate["networks"] == 16
+    assert structural["final_loss"] == pytest.approx(separate["final_loss"], rel=1e-5)
+    assert 0.1 < structural["final_loss"] < 1  # log(10) before the training
+    assert structural["ratio"] == structural["first_ratio"] == 1
+    for pair in sweeps["pairs"].values():
+        assert pair["ratio"] == pair["seconds"][1] / pair["seconds"][0] > 0
+    assert sweeps["pairs"]["saving"]["files"] > 0
+    if importlib.util.find_spec("torch") is None:
+        assert "torch" in sweeps["networks"]["torch.func"]["failed"]
+        assert (result.returncode, "failed" in result.stdout) == (1, True)
+    else:
+        assert result.returncode == 0
+
+
+def test_conclusions_about_sweeps() -> None:
+    """A sample of a tenth takes ten times as long; a loss beyond the spread over seeds is apart."""
+
+    def make_round(jaxnet: float, pytorch: float) -> dict[str, dict[str, Any]]:
+        whole = {"networks": 40, "share": 1.0, "means": [[0.5, 0.3]], "spreads": [[0.1, 0.1]]}
+        part = {"networks": 4, "share": 0.1, "means": [[0.6, math.nan]], "spreads": [[0.2, 0.2]]}
+        fallen = {"failed": "the process died"}
+        untrained = whole | {"seconds": 3.0, "means": [[2.3, 2.3]]}
+        return {
+            "jaxnet, structural": whole | {"seconds": jaxnet},
+            "jaxnet, separate": whole | {"seconds": 2 * jaxnet},
+            "PyTorch": part | {"seconds": pytorch},
+            "torch.func": untrained,
+            "ParallelMLPs": untrained if jaxnet > 5 else fallen,
+        }
+
+    rounds = [make_round(8.0, 4.0), make_round(2.0, 3.0), make_round(3.0, 3.0)]
+    found = conclude(rounds)
+    assert found["ParallelMLPs"] == {"failed": "the process died"}
+    pytorch = found["PyTorch"]
+    assert (pytorch["steady_seconds"], pytorch["first_seconds"]) == (30.0, 31.0)
+    assert pytorch["ratio"] == (30 / 2 + 30 / 3) / 2
+    assert pytorch["first_ratio"] == 31 / 8
+    assert (pytorch["final_loss"], pytorch["typical_loss"]) == (0.6, 0.55)
+    assert [found[name]["apart"] for name in list(found)[:4]] == [False, False, False, True]
 
 
 def test_check_resume_finds_nothing_lost():

@@ -190,7 +190,7 @@ def measure(quick: bool, repeats: int) -> dict[str, Round]:
     with tqdm(total=total, delay=1, leave=False, disable=hidden) as bar:
         rounds = _rounds(CONTENDERS, quick, repeats, bar)
         pairs = _rounds(PAIRS, quick, repeats, bar)
-    return {"networks": _conclude(rounds), "pairs": _conclude_pairs(pairs)}
+    return {"networks": conclude(rounds), "pairs": _conclude_pairs(pairs)}
 
 
 def describe(quick: bool) -> dict[str, int]:
@@ -224,15 +224,15 @@ def _failures(rounds: list[Round]) -> Round:
 def _conclude_pairs(rounds: list[Round]) -> Round:
     """Medians of the second way's seconds over the first's; the first round compiles."""
     results = _failures(rounds)
-    for name in rounds[0].keys() - results:
+    for name in [name for name in PAIRS if name not in results]:
         seconds = np.array([answers[name]["seconds"] for answers in rounds[1:]])
         medians = {"seconds": np.median(seconds, axis=0).tolist()}
         ratio = float(np.median(seconds[:, 1] / seconds[:, 0]))
         results[name] = rounds[-1][name] | medians | {"ratio": ratio}
-    return results
+    return {name: results[name] for name in PAIRS}
 
 
-def _conclude(rounds: list[Round]) -> Round:
+def conclude(rounds: list[Round]) -> Round:
     """Seconds for all networks, their ratios to the first contender's, and final losses."""
     results = _failures(rounds)
     ran = [name for name in CONTENDERS if name not in results]
