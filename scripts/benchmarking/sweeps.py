@@ -7,8 +7,8 @@ the loss of every network on all examples.
 
     jaxnet, structural   one call of `sweep`; the width is structural
     jaxnet, separate     one call of `sweep` for each width
-    PyTorch              one network after the other, with fused Adam, on one core, which is faster
-                         than two for these sizes
+    PyTorch              one network after the other, with fused Adam, on one core, since two are
+                         not faster for these sizes
     torch.func           `vmap` over the 100 seeds of a width and a rate, with fused Adam
     ParallelMLPs         the method of Farias et al. (2022, arXiv:2206.08369) in PyTorch: 20
                          networks, two of each width, are one whose hidden layers are joined. The
@@ -16,11 +16,12 @@ the loss of every network on all examples.
                          network. All 20 take the same batches, and have the same rate, so that
                          Adam can be fused.
 
-The sizes of these groups were the fastest of several. PyTorch trains two seeds of every width and
-rate, torch.func two rates of every width, and ParallelMLPs ten seeds of every width and rate; their
-seconds are multiplied by what is missing. Each has a process of its own, and they take turns. The
-seconds of the first run contain everything but imports and the reading of the data. The ratio is
-the median of the ratios in the runs after the first.
+The sizes of these groups were the fastest of several, torch.func's for widths from 32 on. PyTorch
+trains two seeds of every width and rate, torch.func two rates of every width, and ParallelMLPs ten
+seeds of every width and rate; their seconds are multiplied by what is missing, but for what only
+the first run needs. Each has a process of its own, and they take turns. The seconds of the first
+run contain everything but imports and the reading of the data. The ratio is the median of the
+ratios in the runs after the first.
 
 Two more tables are about jaxnet alone. One compares a sweep of one width that saves its results in
 a folder with one that does not. In the other, the programs of eight widths are compiled in one call
