@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import optuna
 from jaxtyping import Array, Key
-from optuna.distributions import FloatDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
 import jaxnet
 
 BATCHES, TRIALS = 6, 16
-SPACE = {
+SPACE: dict[str, BaseDistribution] = {
     "rate": FloatDistribution(1e-4, 1.0, log=True),
     "momentum": FloatDistribution(0.0, 0.99),
 }

@@ -46,12 +46,13 @@ def diverged():
     return caught.value
 
 
-def swept():
-    def run(rate, key):
-        return {"noise": jax.random.normal(key), "rate": rate * 2}
+def noisy(rate, key, power):
+    return {"noise": jax.random.normal(key), "rate": rate**power}
 
+
+def swept():
     grid = {"rate": [0.1, 0.2], "key": jax.random.split(jax.random.key(0), 2)}
-    return jaxnet.sweep(run, grid, progress=False)
+    return jaxnet.sweep(noisy, grid, structural={"power": [1, 2]}, progress=False)
 
 
 def damaged():
@@ -110,7 +111,7 @@ CASES = {
     "LayerDiagnosis": lambda: diagnosed().layers[0],
     "LayerNormParameters": lambda: jaxnet.layer_norm(3).init(jax.random.key(0)),
     "LayerSummary": lambda: jaxnet.summary(NETWORK).total,
-    "SweepRun": lambda: swept().at(1, 0),
+    "SweepRun": lambda: swept().at(1, 0, 1),
     "NonFiniteError": diverged,
     "NonFinite": origin,
     "PeriodicParameters": lambda: jaxnet.periodic(3).init(jax.random.key(0)),

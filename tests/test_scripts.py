@@ -275,6 +275,16 @@ def test_conclusions_about_sweeps() -> None:
     assert [found[name]["apart"] for name in list(found)[:4]] == [False, False, False, True]
 
 
+def test_check_sweep_finds_nothing_lost():
+    """Its short form."""
+    command = [sys.executable, str(ROOT / "scripts" / "check_sweep.py"), "--kills", "3"]
+    done = subprocess.run(
+        [*command, "--flips", "10"], capture_output=True, text=True, timeout=helpers.HANGS
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 kills" in done.stdout and "10 bits flipped" in done.stdout
+
+
 def test_check_resume_finds_nothing_lost():
     """Its short form."""
     command = [sys.executable, str(ROOT / "scripts" / "check_resume.py")]

@@ -1419,11 +1419,14 @@ ValueError: sweep: expected at least one number or key for 'a'. Received: float 
 >>> sweep({"a": []})
 ValueError: sweep: expected at least one number or key for 'a'. Received: list []
 >>> sweep({"a": ["x"]})
-ValueError: sweep: expected at least one number or key for 'a'. Received: list ['x']
+ValueError: sweep: expected at least one number or key for 'a'; pass other values in structural.
+Received: list ['x']
 >>> sweep({"a": [None]})
-ValueError: sweep: expected at least one number or key for 'a'. Received: list [None]
+ValueError: sweep: expected at least one number or key for 'a'; pass other values in structural.
+Received: list [None]
 >>> sweep({"a": RAGGED})
-ValueError: sweep: expected at least one number or key for 'a'. Received: list [[1.0], [1.0, 2.0]]
+ValueError: sweep: expected at least one number or key for 'a'; pass other values in structural.
+Received: list [[1.0], [1.0, 2.0]]
 >>> sweep({"a": MASKED[:, 0]})
 ValueError: sweep: expected at least one number or key for 'a'.
 Received: MaskedArray float32[6], which has a mask; array.filled(number) has none
@@ -1446,7 +1449,7 @@ ValueError: sweep: expected finite values for 'a'. Received: inf at index (0,)
 ValueError: sweep: expected finite values for 'a' of at least -2.14748e+09 and at most 2.14748e+09.
 Received: 1099511627776 at index (0,)
 >>> sweep({"a": [HUGE]})
-ValueError: sweep: expected at least one number or key for 'a'.
+ValueError: sweep: expected at least one number or key for 'a'; pass other values in structural.
 Received: list [10000000000000000000000000000000000000000000000000000000...
 >>> sweep({"a": [1.0, 2.0], "b": [1.0]}, zipped=True)
 ValueError: sweep: expected the same number of values for every hyperparameter of a zipped grid.
@@ -1499,6 +1502,48 @@ ValueError: Sweep.at: expected one index for each axis of the grid, [2, 3]. Rece
 ValueError: Sweep.at: expected place of at least -3 and at most 2. Received: 3
 >>> FOUND.at(0, 1.0)
 TypeError: Sweep.at: expected an integer for place. Received: float 1.0
+>>> sweep({"a": [1.0]}, structural=["b"])
+TypeError: sweep: expected structural as names and lists of values, such as {'width': [16, 64]}.
+Received: list ['b']
+>>> sweep({"a": [1.0]}, structural={"b": 2})
+TypeError: sweep: expected a list of at least one value for 'b' in structural. Received: int 2
+>>> sweep({"a": [1.0]}, structural={"b": []})
+TypeError: sweep: expected a list of at least one value for 'b' in structural. Received: list []
+>>> sweep({"a": [1.0]}, structural={"b": "text"})
+TypeError: sweep: expected a list of at least one value for 'b' in structural.
+Received: str 'text'
+>>> sweep({"a": [1.0]}, structural={1: [2]})
+TypeError: sweep: expected structural as names and lists of values, such as {'width': [16, 64]}.
+Received: dict {1: [2]}
+>>> sweep({"a": [1.0]}, structural={"a": [2]})
+ValueError: sweep: expected every hyperparameter either in grid or in structural.
+Received: 'a' in both
+>>> sweep({"a": [1.0]}, structural={"c": [2]})
+ValueError: sweep: expected a grid of the arguments of run, a, b.
+Received: 'c', which it does not take
+>>> sweep({"a": np.ones(2**16)}, structural={"b": range(2**16)})
+ValueError: sweep: expected a grid of fewer than 2**31 runs. Received: 4294967296, 65536 x 65536
+>>> sweep({"a": [1.0]}, folder=3)
+TypeError: sweep: expected folder as a string or a pathlib.Path. Received: int 3
+>>> sweep({"a": [1.0]}, part=(0, 2))
+ValueError: sweep: expected a folder for the results of a part. Received: None
+>>> sweep({"a": [1.0]}, folder="runs", part=1)
+TypeError: sweep: expected part as its number and the number of parts, such as (0, 8).
+Received: int 1
+>>> sweep({"a": [1.0]}, folder="runs", part=(2, 2))
+ValueError: sweep: expected the number of the part of at least 0 and at most 1. Received: 2
+>>> sweep({"a": [1.0]}, folder="runs", part=(0, 0))
+ValueError: sweep: expected the number of parts of at least 1. Received: 0
+>>> sweep({"a": [1.0]}, folder="runs", part=(0.5, 2))
+TypeError: sweep: expected an integer for the number of the part. Received: float 0.5
+>>> jaxnet.sweep(lambda n: jnp.zeros(n), {}, structural={"n": [2, 3]})
+ValueError: sweep: expected results of the same shapes and dtypes for all structural values.
+Received: float32[2] with n=2 and float32[3] with n=3. Let run return scores only;
+Sweep.rerun gives a run's parameters
+>>> FOUND.rerun(0)
+ValueError: Sweep.rerun: expected one index for each axis of the grid, [2, 3]. Received: tuple (0,)
+>>> FOUND.rerun(0, 3)
+ValueError: Sweep.rerun: expected place of at least -3 and at most 2. Received: 3
 """
 
 COMPARISON = r"""

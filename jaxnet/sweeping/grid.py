@@ -143,8 +143,10 @@ def _to_values(name: str, value: Any) -> Array:
     except (TypeError, ValueError):  # for instance a list of keys
         array = np.empty(0)
     if not (is_real(array) or is_key(array)) or array.ndim == 0 or len(array) == 0:
+        others = isinstance(value, (list, tuple)) and len(value) > 0 and not checks.hint(value)
         raise checks.InvalidValue(
-            f"expected at least one number or key for {name!r}. "
+            f"expected at least one number or key for {name!r}"
+            f"{'; pass other values in structural' if others else ''}. "
             f"Received: {checks.describe(value)}{checks.hint(value)}"
         )
     if is_key(array):
