@@ -22,7 +22,7 @@ from jaxtyping import Array, PyTree
 from jaxnet.core import compilation
 from jaxnet.core.dtypes import is_key
 from jaxnet.sweeping.grid import Grid
-from jaxnet.sweeping.run import TracedRun, argument_types
+from jaxnet.sweeping.run import TracedRun
 
 _MOST_RUNS = 4096  # side by side on a device
 _CACHE = 2**21  # bytes of the largest output in a loop; the loop takes two to four times as many
@@ -32,23 +32,24 @@ class Chunk(NamedTuple):
     """A compiled program for a part of the runs of one combination of structural values.
 
     Attributes:
-        program: computes `(results, is_finite)` of `size` runs from the number of the first one
-            among those of the combination. Beyond the last run, the last run is repeated.
+        program: computes `(results, is_finite)` of `size` runs from the arguments that they share
+            and those of each run.
         size: the number of runs side by side.
-        runs: the number of runs of the combination.
+        arguments: returns these arguments for runs of these numbers.
     """
 
-    program: Callable[[Array], tuple[PyTree, Array]]
+    program: Callable[[PyTree, PyTree], tuple[PyTree, Array]]
     size: int
-    runs: int
+    arguments: Callable[[np.ndarray], tuple[PyTree, PyTree]]
 
-    def compute(self, start: int) -> tuple[list[np.ndarray], np.ndarray]:
-        """Computes the leaves of the results of `size` runs, and which of them are finite.
+    def arguments_of(self, runs: range) -> tuple[PyTree, PyTree]:
+        """Returns the arguments for at most `size` runs. Beyond them, the last run is repeated."""
+        numbers = np.minimum(np.arange(runs.start, runs.start + self.size), runs.stop - 1)
+        return jax.device_put(self.arguments(numbers))
 
-        Args:
-            start: the number of the first run in the whole sweep.
-        """
-        results, is_finite = self.program(jnp.array(start % self.runs, jnp.int32))
+    def compute(self, shared: PyTree, own: PyTree) -> tuple[list[np.ndarray], np.ndarray]:
+        """Computes the leaves of the results of `size` runs, and which of them are finite."""
+        results, is_finite = self.program(shared, own)
         leaves = [jax.random.key_data(a) if is_key(a) else a for a in jax.tree.leaves(results)]
         return jax.device_get((leaves, is_finite))
 
@@ -60,26 +61,39 @@ def count_workers() -> int:
 
 
 def make_chunk(traced: TracedRun, grid: Grid, memory: float | None) -> Chunk:
-    """Compiles a chunk of the runs of one combination of structural values.
+    """Compiles a chunk of the runs of one combination of structural values."""
+    program, size = compile_runs(traced, grid.runs_each, memory)
+    values = tuple(grid.values.values())
+
+    def arguments(numbers: np.ndarray) -> tuple[PyTree, PyTree]:
+        return values, (numbers % grid.runs_each).astype(np.int32)
+
+    return Chunk(program, size, arguments)
+
+
+def compile_runs(
+    traced: TracedRun, runs: int, memory: float | None, most: int = _MOST_RUNS
+) -> tuple[Callable[[PyTree, PyTree], tuple[PyTree, Array]], int]:
+    """Compiles many runs side by side, and chooses how many.
 
     Args:
         traced: the traced run.
-        grid: the hyperparameters.
+        runs: how many are to be made at a time, by all chunks together.
         memory: the most bytes that the programs on one device may use, without the arrays that
             the run captures; by default half of the free memory.
+        most: the most runs on one device.
     """
     devices = tuple(jax.local_devices())
     on_cpu, workers = devices[0].platform == "cpu", count_workers()
     limit = (_free_memory(devices[0]) / 2 if memory is None else memory) / workers
-    runs = _divide(grid.runs_each, workers) if on_cpu and len(devices) == 1 else grid.runs_each
+    runs = _divide(runs, workers) if on_cpu and len(devices) == 1 else runs
     balance = functools.partial(_balance, runs, len(devices))
-    most = min(_CACHE / _largest_loop_output(traced.program), _MOST_RUNS) if on_cpu else _MOST_RUNS
-    size = balance(most)
-    program, used = _find_program(traced, grid, devices, size)
+    size = balance(min(_CACHE / _largest_loop_output(traced.program), most) if on_cpu else most)
+    program, used = _find_program(traced, devices, size)
     if used > limit:
         size = balance(size // len(devices) * limit / used)
-        program, _ = _find_program(traced, grid, devices, size)
-    return Chunk(functools.partial(program, tuple(grid.values.values())), size, grid.runs_each)
+        program, _ = _find_program(traced, devices, size)
+    return program, size
 
 
 def _balance(runs: int, devices: int, most: float) -> int:
@@ -116,9 +130,9 @@ def _largest_loop_output(program: Jaxpr, in_loop: bool = False) -> int:
 
 
 def _find_program(
-    traced: TracedRun, grid: Grid, devices: tuple[jax.Device, ...], size: int
-) -> tuple[Callable[[tuple[Array, ...], Array], tuple[PyTree, Array]], int]:
-    """Returns the compiled `program(values, start)` of a chunk, and its bytes on one device.
+    traced: TracedRun, devices: tuple[jax.Device, ...], size: int
+) -> tuple[Callable[[PyTree, PyTree], tuple[PyTree, Array]], int]:
+    """Returns the compiled `program(shared, own)` of a chunk, and its bytes on one device.
 
     The constants are arguments of the compiled program. Within it they would be copied, and XLA
     would fold them.
@@ -126,31 +140,25 @@ def _find_program(
     mesh = Mesh(np.array(devices), ("runs",))
     constants = jax.device_put(traced.constants, NamedSharding(mesh, PartitionSpec()))
     key = traced.identity, devices, size, compilation.settings()
-    compiled = compilation.reuse(key, lambda: _compile(traced, grid, mesh, size, constants))
+    compiled = compilation.reuse(key, lambda: _compile(traced, mesh, size, constants))
     memory: Any = compiled.memory_analysis()
     used = memory.temp_size_in_bytes + memory.output_size_in_bytes
     return functools.partial(compiled, constants), used
 
 
-def _compile(
-    traced: TracedRun, grid: Grid, mesh: Mesh, size: int, constants: list[Any]
-) -> jax.stages.Compiled:
+def _compile(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Compiled:
     """Compiles `size` runs: a part on each device (`shard_map`), side by side there (`vmap`)."""
     replicated, split = PartitionSpec(), PartitionSpec("runs")
-    runs = grid.runs_each
-
-    def program(constants: list[Any], values: tuple[Array, ...], start: Array) -> Any:
-        side_by_side = jax.shard_map(
-            jax.vmap(traced.compute, (None, None, 0)),
-            mesh=mesh,
-            in_specs=(replicated, replicated, split),
-            out_specs=split,
-            check_vma=False,
-        )
-        numbers = start + jnp.arange(size, dtype=jnp.int32)
-        return side_by_side(constants, values, jnp.minimum(numbers, runs - 1))
-
-    return jax.jit(program).lower(constants, *argument_types(grid)).compile()
+    program = jax.shard_map(
+        jax.vmap(traced.compute, (None, None, 0)),
+        mesh=mesh,
+        in_specs=(replicated, replicated, split),
+        out_specs=split,
+        check_vma=False,
+    )
+    shared, own = traced.arguments
+    each = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape), a.dtype), own)
+    return jax.jit(program).lower(constants, shared, each).compile()
 
 
 def _free_memory(device: jax.Device) -> float:

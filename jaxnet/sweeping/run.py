@@ -1,8 +1,9 @@
 """The function that is swept, and its traced program."""
 
+import contextlib
 import functools
 import inspect
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
@@ -32,13 +33,13 @@ class Run(Protocol):
         """Computes the results of one run."""
 
 
-def check_signature(run: Run, names: Collection[str]) -> None:
-    """Checks that a run accepts hyperparameters of these names, and needs no others."""
+def check_signature(run: Callable[..., Any], names: Collection[str], name: str = "run") -> None:
+    """Checks that a function accepts hyperparameters of these names, and needs no others."""
     try:
         parameters = inspect.signature(run).parameters.values()
     except ValueError:
         raise checks.InvalidValue(
-            f"expected a run with an inspectable signature. Received: {checks.describe(run)}"
+            f"expected a {name} with an inspectable signature. Received: {checks.describe(run)}"
         ) from None
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     accepted = [p.name for p in named]
@@ -48,7 +49,7 @@ def check_signature(run: Run, names: Collection[str]) -> None:
     if unknown or missing:
         wrong = f"{unknown[0]!r}, which it does not take" if unknown else f"no {missing[0]!r}"
         raise checks.InvalidValue(
-            f"expected a grid of the arguments of run, {', '.join(accepted)}. Received: {wrong}"
+            f"expected a grid of the arguments of {name}, {', '.join(accepted)}. Received: {wrong}"
         )
 
 
@@ -59,24 +60,25 @@ class TracedRun(NamedTuple):
     """The program of one run, for any place in the grid of traced hyperparameters.
 
     Attributes:
-        program: computes the leaves of `(results, is_finite)` from the constants, the values of
-            every traced hyperparameter, and the number of the run.
+        program: computes the leaves of `(results, is_finite)` from the constants and the leaves of
+            the arguments.
         constants: the arrays that `run` captures. They are arguments of the compiled program: they
             are not copied into it, and may have other values in the next sweep.
+        arguments: the shapes and dtypes of `(shared, own)`. All runs share the values of every
+            traced hyperparameter; a run's own argument is its number.
         types: the shapes and dtypes of `(results, is_finite)`.
         identity: equal for equal programs; the values of the constants do not count.
     """
 
     program: Jaxpr
     constants: list[Any]
+    arguments: tuple[Any, Any]
     types: Any
     identity: Any
 
-    def compute(
-        self, constants: list[Any], values: tuple[Array, ...], number: Int[Array, ""]
-    ) -> Any:
+    def compute(self, constants: list[Any], shared: PyTree, own: PyTree) -> Any:
         """Computes `(results, is_finite)` of one run."""
-        leaves = jax.core.eval_jaxpr(self.program, constants, *values, number)
+        leaves = jax.core.eval_jaxpr(self.program, constants, *jax.tree.leaves((shared, own)))
         return jax.tree.unflatten(jax.tree.structure(self.types), leaves)
 
 
@@ -90,45 +92,44 @@ def trace_runs(run: Run, grid: Grid) -> list[TracedRun]:
     """
     traced: list[TracedRun] = []
     for combination in grid.combinations():
-        try:
+        with explain_errors(run, grid, combination):
             traced.append(_trace_run(run, grid, combination))
-        except Exception as error:
-            if combination:
-                error.add_note(f"with {_describe(combination)}")
-            raise
         _check_types(traced[0].types[0], traced[-1].types[0], grid.combinations()[0], combination)
     return traced
 
 
 def _trace_run(run: Run, grid: Grid, structural: dict[str, Any]) -> TracedRun:
-    """Traces a run whose traced hyperparameters are selected from the grid by the run's number."""
     unjitted = remove_jit(run)
 
     def run_number(values: tuple[Array, ...], number: Int[Array, ""]) -> tuple[PyTree, Array]:
-        place = jnp.unravel_index(number, grid.traced_shape) if grid.values else ()
-        traced_grid = grid._replace(values=dict(zip(grid.values, values, strict=True)))
-        results = unjitted(**structural, **traced_grid.traced_at(place))
+        results = unjitted(**structural, **select(grid, values, number))
         trees.arrays("the results of run", results)
         return results, finite.all_finite(results)
 
-    try:
-        traced = tracing.trace(run_number, *argument_types(grid))
-    except Exception as error:
-        explanation = _explain(error, functools.partial(inspect.unwrap(run), **structural), grid)
-        if explanation is None:
-            raise
-        raise checks.InvalidType(explanation) from error
+    return trace_program(run_number, *argument_types(grid))
+
+
+def trace_program(function: Callable[[Any, Any], Any], shared: PyTree, own: PyTree) -> TracedRun:
+    """Traces `function(shared, own) -> (results, is_finite)` for arguments of these types."""
+    traced = tracing.trace(function, shared, own)
     program = traced.jaxpr.jaxpr
     precision = jnp.result_type(float)  # float64 mode may compile the same program differently
-    structure = jax.tree.structure(traced.out_info)
-    identity = programs.fingerprint_jaxpr(program, ()), structure, grid.runs_each, precision
-    return TracedRun(program, traced.jaxpr.consts, traced.out_info, identity)
+    structure = jax.tree.structure(((shared, own), traced.out_info))
+    identity = programs.fingerprint_jaxpr(program, ()), structure, precision
+    return TracedRun(program, traced.jaxpr.consts, (shared, own), traced.out_info, identity)
 
 
 def argument_types(grid: Grid) -> tuple[tuple[jax.ShapeDtypeStruct, ...], jax.ShapeDtypeStruct]:
     """Returns the shapes and dtypes of the grid's values, and of a run's number."""
     values = tuple(jax.ShapeDtypeStruct(v.shape, v.dtype) for v in grid.values.values())
     return values, jax.ShapeDtypeStruct((), jnp.int32)
+
+
+def select(grid: Grid, values: tuple[Array, ...], number: Int[Array, ""]) -> dict[str, Any]:
+    """Selects a run's hyperparameters from the grid's values by the run's number."""
+    place = jnp.unravel_index(number, grid.traced_shape) if grid.values else ()
+    traced_grid = grid._replace(values=dict(zip(grid.values, values, strict=True)))
+    return traced_grid.traced_at(place)
 
 
 def _check_types(
@@ -175,6 +176,23 @@ def remove_jit(run: Run) -> Run:
 
 
 # Errors while tracing.
+
+
+@contextlib.contextmanager
+def explain_errors(
+    run: Callable[..., Any], grid: Grid, structural: dict[str, Any]
+) -> Iterator[None]:
+    """Explains errors in a block that traces a run, and adds a note of the structural values."""
+    try:
+        yield
+    except Exception as error:
+        explanation = _explain(error, functools.partial(inspect.unwrap(run), **structural), grid)
+        raised = error if explanation is None else checks.InvalidType(explanation)
+        if structural:
+            raised.add_note(f"with {_describe(structural)}")
+        if raised is error:
+            raise
+        raise raised from error
 
 
 def _explain(error: Exception, run: Callable[..., Any], grid: Grid) -> str | None:

@@ -115,7 +115,7 @@ def run_chunks(
                     break
                 for runs in claims.ranges(group, chunk.size):
                     is_waiting = False
-                    running.append((runs, pool.submit(chunk.compute, runs.start)))
+                    running.append((runs, pool.submit(chunk.compute, *chunk.arguments_of(runs))))
                     if len(running) == workers:
                         collect()
                     if interrupted():
