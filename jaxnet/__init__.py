@@ -168,6 +168,13 @@ from jaxnet.sweeping.results import (
 from jaxnet.sweeping.sweep import (
     sweep as sweep,
 )
+from jaxnet.sweeping.halving import (
+    Finalist as Finalist,
+    Halving as Halving,
+)
+from jaxnet.sweeping.halve import (
+    halve as halve,
+)
 from jaxnet.testing.comparison import (
     compare_optimizers as compare_optimizers,
 )

@@ -55,6 +55,16 @@ def swept():
     return jaxnet.sweep(noisy, grid, structural={"power": [1, 2]}, progress=False)
 
 
+def halved():
+    return jaxnet.halve(
+        lambda rate: {"key": jax.random.key(3), "n": 0},
+        lambda state, rate: (state, rate),
+        {"rate": [0.1, 0.2]},
+        rungs=(1, 2),
+        progress=False,
+    )
+
+
 def damaged():
     with pytest.raises(jaxnet.CorruptFileError) as caught:
         jaxnet.load("/dev/null")
@@ -105,8 +115,10 @@ CASES = {
     "Diagnosis": diagnosed,
     "Difference": lambda: compared().first,
     "NonFiniteStep": lambda: diverged().failure,
+    "Finalist": lambda: halved().best,
     "FitResult": fitted,
     "GradientDescentState": lambda: jaxnet.gradient_descent(0.1).init(PARAMETERS),
+    "Halving": halved,
     "LionState": lambda: jaxnet.lion(0.1).init(PARAMETERS),
     "LayerDiagnosis": lambda: diagnosed().layers[0],
     "LayerNormParameters": lambda: jaxnet.layer_norm(3).init(jax.random.key(0)),

@@ -179,6 +179,21 @@ NOT_NUMBERS = pandas.DataFrame({"weight": [150.0, 120.0], "colour": ["red", "gre
 MISSING = pandas.DataFrame({"weight": [150.0, None], "smooth": [1.0, 0.0], "size": [1.0, 2.0]})
 
 sweep = functools.partial(jaxnet.sweep, power)
+
+
+def go_on(state, a):
+    return state, a
+
+
+def grow(state):
+    return jax.tree.map(lambda leaf: jnp.concatenate([leaf, leaf]), state)
+
+
+def halve(start=power, run=go_on, grid=None, rungs=(1, 3), **changes):
+    """A whole call, with some arguments changed."""
+    return jaxnet.halve(start, run, {"a": [1.0]} if grid is None else grid, rungs=rungs, **changes)
+
+
 compare = functools.partial(jaxnet.compare_optimizers, problems=[BOWL], steps=2)
 
 ACTIVATIONS = r"""
@@ -1546,6 +1561,73 @@ ValueError: Sweep.rerun: expected one index for each axis of the grid, [2, 3]. R
 ValueError: Sweep.rerun: expected place of at least -3 and at most 2. Received: 3
 """
 
+HALVING = r"""
+>>> jaxnet.halve("start", go_on, {"a": [1.0]}, rungs=(1,))
+TypeError: halve: expected a function for start. Received: str 'start'
+>>> halve(run={"a": [1.0]})
+TypeError: halve: expected a function for run. Received: dict {'a': [1.0]}
+>>> halve(start=max)
+ValueError: halve: expected a start with an inspectable signature.
+Received: builtin_function_or_method <built-in function max>
+>>> halve(grid=[1.0])
+TypeError: halve: expected a grid of names and values, such as {'rate': [0.1, 0.01]}.
+Received: list [1.0]
+>>> halve(grid={"rate": [1.0]})
+ValueError: halve: expected a grid of the arguments of start, a, b.
+Received: 'rate', which it does not take
+>>> halve(grid={"a": [1.0], "b": [2.0]})
+ValueError: halve: expected a grid of the arguments of run, a.
+Received: 'b', which it does not take
+>>> halve(run=lambda a: (a, a))
+ValueError: halve: expected a run whose first argument is the state, such as run(state, rate).
+Received: run(a)
+>>> halve(run=lambda: 1.0)
+ValueError: halve: expected a run whose first argument is the state, such as run(state, rate).
+Received: run()
+>>> halve(structural={"a": [1.0]})
+ValueError: halve: expected every hyperparameter either in grid or in structural.
+Received: 'a' in both
+>>> halve(rungs=3)
+TypeError: halve: expected rungs as numbers of calls, such as (1, 3, 9, 27). Received: int 3
+>>> halve(rungs=())
+TypeError: halve: expected rungs as numbers of calls, such as (1, 3, 9, 27). Received: tuple ()
+>>> halve(rungs=(0, 1))
+ValueError: halve: expected each of rungs of at least 1. Received: 0
+>>> halve(rungs=(1, 2.5))
+TypeError: halve: expected an integer for each of rungs. Received: float 2.5
+>>> halve(rungs=(1, 3, 3))
+ValueError: halve: expected increasing rungs. Received: (1, 3, 3)
+>>> halve(factor=1)
+ValueError: halve: expected factor of at least 2. Received: 1
+>>> halve(factor=2.5)
+TypeError: halve: expected an integer for factor. Received: float 2.5
+>>> halve(largest="yes")
+TypeError: halve: expected True or False for largest. Received: str 'yes'
+>>> halve(memory=0)
+ValueError: halve: expected a finite memory of at least 1. Received: 0
+>>> halve(start=lambda a: "state")
+TypeError: halve: expected arrays in the state of start. Received: str 'state'
+>>> halve(run=lambda state, a: ("state", a))
+TypeError: halve: expected arrays in the state of run. Received: str 'state'
+>>> halve(run=lambda state, a: state)
+TypeError: halve: expected a pair (state, score) from run. Received: float32[]
+>>> halve(run=lambda state, a: (state, state[None]))
+TypeError: halve: expected a number for the score of run. Received: float32[1]
+>>> halve(run=lambda state, a: (state, None))
+TypeError: halve: expected a number for the score of run. Received: NoneType None
+>>> halve(run=lambda state, a: ({"a": state}, a))
+ValueError: halve: expected leaves of the state after two calls of run that match those after one,
+but 'a' is missing. Expected: {'a': float32[]} Received: {'a': {'a': float32[]}}
+>>> halve(start=lambda a: {"x": TREE["b"]}, run=lambda state, a: (grow(state), a))
+ValueError: halve: expected leaves of the state after two calls of run that match those after one,
+but 'x' is float32[12] instead of float32[6].
+Expected: {'x': float32[6]} Received: {'x': float32[12]}
+>>> halve(run=lambda state, a: (state, a) if a > 1 else (state, -a))
+TypeError: halve: expected a run that is one program for all hyperparameters: none may decide a
+shape or a branch, or become a Python number, as 'a' would; pass the values in structural.
+Received: Attempted boolean conversion...
+"""
+
 COMPARISON = r"""
 >>> problems.standard_problems(-1)
 ValueError: standard_problems: expected seed of at least 0. Received: -1
@@ -1811,6 +1893,7 @@ TABLES += [
     TRAIN,
     FIT,
     SWEEP,
+    HALVING,
     COMPARISON,
     ADAPTERS,
     LOOKING_INSIDE,

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
@@ -45,7 +44,7 @@ class Chunk(NamedTuple):
     def arguments_of(self, runs: range) -> tuple[PyTree, PyTree]:
         """Returns the arguments for at most `size` runs. Beyond them, the last run is repeated."""
         numbers = np.minimum(np.arange(runs.start, runs.start + self.size), runs.stop - 1)
-        return jax.device_put(self.arguments(numbers))
+        return self.arguments(numbers)
 
     def compute(self, shared: PyTree, own: PyTree) -> tuple[list[np.ndarray], np.ndarray]:
         """Computes the leaves of the results of `size` runs, and which of them are finite."""
@@ -72,7 +71,7 @@ def make_chunk(traced: TracedRun, grid: Grid, memory: float | None) -> Chunk:
 
 
 def compile_runs(
-    traced: TracedRun, runs: int, memory: float | None, most: int = _MOST_RUNS
+    traced: TracedRun, runs: int, memory: float | None, most_on_cpu: int = _MOST_RUNS
 ) -> tuple[Callable[[PyTree, PyTree], tuple[PyTree, Array]], int]:
     """Compiles many runs side by side, and chooses how many.
 
@@ -81,14 +80,15 @@ def compile_runs(
         runs: how many are to be made at a time, by all chunks together.
         memory: the most bytes that the programs on one device may use, without the arrays that
             the run captures; by default half of the free memory.
-        most: the most runs on one device.
+        most_on_cpu: the most runs on one device if it is a CPU.
     """
     devices = tuple(jax.local_devices())
     on_cpu, workers = devices[0].platform == "cpu", count_workers()
     limit = (_free_memory(devices[0]) / 2 if memory is None else memory) / workers
     runs = _divide(runs, workers) if on_cpu and len(devices) == 1 else runs
     balance = functools.partial(_balance, runs, len(devices))
-    size = balance(min(_CACHE / _largest_loop_output(traced.program), most) if on_cpu else most)
+    fitting = min(_CACHE / _largest_loop_output(traced.program), most_on_cpu)
+    size = balance(fitting if on_cpu else _MOST_RUNS)
     program, used = _find_program(traced, devices, size)
     if used > limit:
         size = balance(size // len(devices) * limit / used)

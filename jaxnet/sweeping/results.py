@@ -155,28 +155,38 @@ class Sweep(NamedTuple):
         >>> table = sweep(run, {"scale": [1.0, 2.0], "key": keys}, structural=axes).table()
         >>> table.groupby(["shift", "scale"])["score"].agg(["mean", "sem"])  # doctest: +SKIP
         """
-        import pandas
-
-        shape = self.done.shape
-        place = np.unravel_index(np.arange(self.done.size), shape)
-        axes = len(self.structural)
-        pairs = zip(self.structural.items(), place[:axes], strict=True)
-        structural = {name: _to_column(values)[index] for (name, values), index in pairs}
-        grid = Grid(self.grid, self.zipped, {})
-        hyperparameters = structural | {
-            name: np.asarray(values)
-            for name, values in grid.traced_at(place[axes:]).items()
-            if values.ndim == 1 and not is_key(values)
-        }
         results = {
-            path or "result": np.asarray(leaf).reshape(-1)
+            path or "result": leaf
             for path, leaf in trees.named_leaves(self.results).items()
-            if leaf.shape == shape
+            if leaf.shape == self.done.shape
         }
-        flags = {"done": self.done.reshape(-1), "diverged": self.diverged.reshape(-1)}
-        left = _make_unique("grid", hyperparameters, flags)
-        right = _make_unique("results", results, left | flags)
-        return pandas.DataFrame(left | right | flags)
+        grid = Grid(self.grid, self.zipped, self.structural)
+        return make_table(grid, results, {"done": self.done, "diverged": self.diverged})
+
+
+def make_table(grid: Grid, results: dict[str, np.ndarray], last: dict[str, np.ndarray]) -> Any:
+    """Makes a `pandas.DataFrame` with a row per run; see `Sweep.table`.
+
+    Args:
+        grid: the hyperparameters.
+        results: columns whose names may be changed, as arrays with the axes of the grid.
+        last: columns whose names are kept.
+    """
+    import pandas
+
+    place = np.unravel_index(np.arange(grid.runs), grid.shape)
+    axes = len(grid.structural)
+    pairs = zip(grid.structural.items(), place[:axes], strict=True)
+    structural = {name: _to_column(values)[index] for (name, values), index in pairs}
+    hyperparameters = structural | {
+        name: np.asarray(values)
+        for name, values in grid.traced_at(place[axes:]).items()
+        if values.ndim == 1 and not is_key(values)
+    }
+    left = _make_unique("grid", hyperparameters, last)
+    right = _make_unique("results", results, left | last)
+    columns = left | right | last
+    return pandas.DataFrame({name: column.reshape(-1) for name, column in columns.items()})
 
 
 def _to_column(values: tuple[Any, ...]) -> np.ndarray:

@@ -33,14 +33,31 @@ class Run(Protocol):
         """Computes the results of one run."""
 
 
-def check_signature(run: Callable[..., Any], names: Collection[str], name: str = "run") -> None:
-    """Checks that a function accepts hyperparameters of these names, and needs no others."""
+def check_signature(
+    run: Callable[..., Any], names: Collection[str], name: str = "run", *, has_state: bool = False
+) -> None:
+    """Checks that a function accepts hyperparameters of these names, and needs no others.
+
+    Args:
+        run: the function.
+        names: the hyperparameters.
+        name: the function's name in messages.
+        has_state: whether the function has one more argument in front, a state.
+    """
     try:
-        parameters = inspect.signature(run).parameters.values()
+        parameters = list(inspect.signature(run).parameters.values())
     except ValueError:
         raise checks.InvalidValue(
             f"expected a {name} with an inspectable signature. Received: {checks.describe(run)}"
         ) from None
+    if has_state:
+        first = parameters[0] if parameters else None
+        if first is None or first.name in names or first.kind is first.KEYWORD_ONLY:
+            raise checks.InvalidValue(
+                f"expected a {name} whose first argument is the state, such as {name}(state, rate)."
+                f" Received: {name}({', '.join(p.name for p in parameters)})"
+            )
+        parameters = parameters[1:]
     named = [p for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
     accepted = [p.name for p in named]
     accepts_any = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -185,14 +202,15 @@ def explain_errors(
     """Explains errors in a block that traces a run, and adds a note of the structural values."""
     try:
         yield
+    except (checks.InvalidType, checks.InvalidValue):
+        raise
     except Exception as error:
-        explanation = _explain(error, functools.partial(inspect.unwrap(run), **structural), grid)
-        raised = error if explanation is None else checks.InvalidType(explanation)
         if structural:
-            raised.add_note(f"with {_describe(structural)}")
-        if raised is error:
+            error.add_note(f"with {_describe(structural)}")
+        explanation = _explain(error, functools.partial(inspect.unwrap(run), **structural), grid)
+        if explanation is None:
             raise
-        raise raised from error
+        raise checks.InvalidType(explanation) from error
 
 
 def _explain(error: Exception, run: Callable[..., Any], grid: Grid) -> str | None:
