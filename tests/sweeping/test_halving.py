@@ -70,7 +70,7 @@ def assert_halved(found, expected, members, rtol):
 
 
 def start(width, rate, key):
-    return jaxnet.initial_state(jaxnet.mlp([1, width, 1]), jaxnet.adam(rate), key=key)
+    return jaxnet.initial_state(jaxnet.mlp([1, width, 1]), jaxnet.sgd(rate, momentum=0.9), key=key)
 
 
 def run(state, width, rate, key):
@@ -78,7 +78,7 @@ def run(state, width, rate, key):
     state, history = jaxnet.train(
         network,
         jaxnet.squared_error,
-        jaxnet.adam(rate),
+        jaxnet.sgd(rate, momentum=0.9),
         DATA,
         validation=HELD_OUT,
         state=state,
