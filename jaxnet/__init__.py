@@ -168,11 +168,11 @@ from jaxnet.sweeping.results import (
 from jaxnet.sweeping.sweep import (
     sweep as sweep,
 )
-from jaxnet.sweeping.halving import (
+from jaxnet.halving.result import (
     Finalist as Finalist,
     Halving as Halving,
 )
-from jaxnet.sweeping.halve import (
+from jaxnet.halving.halve import (
     halve as halve,
 )
 from jaxnet.testing.comparison import (

@@ -27,7 +27,6 @@ LEVELS = {
 MOST_FILES = {  # 10 in any other sub-package
     "core": 13,  # small tools in three groups
     "nn": 12,  # ten, and two for tables: embeddings and ensembles
-    "sweeping": 12,  # sweeps, their files on disk, and halving
     "testing": 18,  # the comparison, its hints, the requirements, and the adapters
 }
 

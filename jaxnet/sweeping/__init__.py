@@ -10,8 +10,4 @@
 - `locks`: locks on runs, which die with their process
 - `folder`: results on disk, which several processes complete together
 - `sweep`: `sweep`
-- `members`: `Start` and `Advance`, the functions of a halving, and their traced program
-- `rungs`: the members that are advanced to a number of calls
-- `halving`: `Halving` and `Finalist`, what a halving returns
-- `halve`: `halve`
 """

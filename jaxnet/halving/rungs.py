@@ -1,14 +1,13 @@
 """A rung of a halving: the members that are advanced to a number of calls, and their ranks."""
 
 import itertools
-from collections.abc import Callable, Iterator
 
 import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
+from jaxnet.halving.members import to_plain
 from jaxnet.sweeping.grid import Grid
-from jaxnet.sweeping.members import to_plain
 from jaxnet.sweeping.storage import Results
 
 States = dict[int, list[np.ndarray]]
@@ -39,7 +38,7 @@ class Rung:
         firsts = np.arange(0, grid.runs + 1, grid.runs_each)
         ends = np.searchsorted(members, firsts).tolist()
         self.groups = [range(*pair) for pair in itertools.pairwise(ends)]
-        self.ranges: Callable[[range, int], Iterator[range]] = self.results.missing
+        self.are_complete, self.ranges = self.results.are_complete, self.results.missing
 
     @property
     def known(self) -> Int[np.ndarray, " known"]:
@@ -50,6 +49,9 @@ class Rung:
     def scores(self) -> Float[np.ndarray, " known"]:
         """Their scores."""
         return self.results.tree(self.members.shape)[self.results.done]
+
+    def wait(self) -> None:
+        """There are no other processes."""
 
     def take(self, runs: range, leaves: list[np.ndarray], diverged: np.ndarray) -> None:
         """Takes the scores and states of some members."""

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 import jaxnet
-from jaxnet.sweeping import chunks, halve, rungs
+from jaxnet.halving import halve, rungs
+from jaxnet.halving.members import trace_members
+from jaxnet.sweeping import chunks
 from jaxnet.sweeping.grid import make_grid
-from jaxnet.sweeping.members import trace_members
 
 on_cpu = pytest.mark.skipif(jax.default_backend() != "cpu", reason="other devices run more lanes")
 X = jnp.linspace(-1.0, 1.0, 24)[:, None]

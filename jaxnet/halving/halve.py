@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxnet.core import checks
 from jaxnet.core.console import note_interrupts, progress_bar
+from jaxnet.halving.members import Advance, Member, Start, from_plain, trace_members
+from jaxnet.halving.result import Finalist, Halving
+from jaxnet.halving.rungs import Rung, States
 from jaxnet.sweeping.chunks import Chunk, compile_runs
 from jaxnet.sweeping.grid import Grid, make_grid
-from jaxnet.sweeping.halving import Finalist, Halving
-from jaxnet.sweeping.members import Advance, Member, Start, from_plain, trace_members
 from jaxnet.sweeping.run import check_signature
-from jaxnet.sweeping.rungs import Rung, States
 from jaxnet.sweeping.schedule import Programs, run_chunks
 
 _MOST_ON_CPU = 4  # side by side: more save little time, and few members may be left
