@@ -147,7 +147,12 @@ def _find_program(
 
 
 def _compile(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Compiled:
-    """Compiles `size` runs: a part on each device (`shard_map`), side by side there (`vmap`)."""
+    """Compiles `size` runs side by side."""
+    return _trace(traced, mesh, size, constants).lower().compile()
+
+
+def _trace(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Traced:
+    """Traces `size` runs: a part on each device (`shard_map`), side by side there (`vmap`)."""
     replicated, split = PartitionSpec(), PartitionSpec("runs")
     program = jax.shard_map(
         jax.vmap(traced.compute, (None, None, 0)),
@@ -158,7 +163,7 @@ def _compile(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> 
     )
     shared, own = traced.arguments
     each = jax.tree.map(lambda a: jax.ShapeDtypeStruct((size, *a.shape), a.dtype), own)
-    return jax.jit(program).lower(constants, shared, each).compile()
+    return jax.jit(program).trace(constants, shared, each)
 
 
 def _free_memory(device: jax.Device) -> float:

@@ -1,10 +1,12 @@
 import functools
 import re
 
+import helpers
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import Mesh
 
 import jaxnet
 from jaxnet.sweeping import chunks
@@ -109,3 +111,33 @@ def test_results_may_be_keys_and_constants():
     np.testing.assert_array_equal(found.results["numbers"], [numbers] * 2)
     np.testing.assert_array_equal(found.results["sum"], [11, 12])
     np.testing.assert_array_equal(found.results["number"], [2.5] * 2)
+
+
+def test_a_chunk_can_be_lowered_for_cuda():
+    """With its loop and its devices, as there is no GPU to run it."""
+    grid = make_grid({"a": jnp.arange(8.0)})
+    traced = trace_runs(lambda a: loop(a, 16), grid)[0]
+    mesh = Mesh(np.array(jax.devices()[:1]), ("runs",))
+    program = chunks._trace(traced, mesh, 8, traced.constants)
+    text = program.lower(lowering_platforms=("cuda",)).as_text()
+    assert "stablehlo.while" in text and "tensor<8x16xf32>" in text
+
+
+def test_results_are_copied_while_the_next_chunk_runs():
+    """On two devices: a chunk has started before the one before it was copied."""
+    script = """
+import jax, numpy as np, jaxnet
+from jaxnet.sweeping.chunks import Chunk
+events, compute = [], Chunk.compute
+def note(self, shared, own):
+    events.append("start")
+    result = compute(self, shared, own)
+    events.append("copied")
+    return result
+Chunk.compute = note
+found = jaxnet.sweep(lambda a: np.float32(3) * a, {"a": np.arange(64.0)}, memory=64)
+most = max(events[:n].count("start") - events[:n].count("copied") for n in range(len(events)))
+print(len(jax.devices()), most, events.count("start") >= 8, (found.results == 3 * np.arange(64)).all())
+"""
+    flags = "--xla_force_host_platform_device_count=2"
+    assert helpers.run_plainly(script, XLA_FLAGS=flags).split() == ["2", "2", "True", "True"]
