@@ -137,7 +137,8 @@ def note(self, shared, own):
 Chunk.compute = note
 found = jaxnet.sweep(lambda a: np.float32(3) * a, {"a": np.arange(64.0)}, memory=64)
 most = max(events[:n].count("start") - events[:n].count("copied") for n in range(len(events)))
-print(len(jax.devices()), most, events.count("start") >= 8, (found.results == 3 * np.arange(64)).all())
+is_right = (found.results == 3 * np.arange(64)).all()
+print(len(jax.devices()), most, events.count("start") >= 8, is_right)
 """
     flags = "--xla_force_host_platform_device_count=2"
     assert helpers.run_plainly(script, XLA_FLAGS=flags).split() == ["2", "2", "True", "True"]
