@@ -28,10 +28,13 @@ class Fingerprint(NamedTuple):
             constants; the same in every process. Names and source positions do not count.
         callbacks: the Python objects in the program, such as the functions of `jax.pure_callback`.
             A program calls them while it runs, so each is compared by identity.
+        observers: the same for `jax.debug.callback` and `jax.debug.print`, which only receive
+            values and change none.
     """
 
     digest: str
     callbacks: tuple[Same, ...]
+    observers: tuple[Same, ...]
 
 
 def fingerprint(function: Callable[..., Any], *arguments: Any) -> Fingerprint | None:
@@ -59,7 +62,7 @@ def fingerprint_jaxpr(program: Jaxpr, constants: Sequence[Any]) -> Fingerprint:
     """Computes the fingerprint of a traced program."""
     writer = _Writer()
     text = writer.write_program(program, constants)
-    return Fingerprint(_digest(text), tuple(writer.callbacks))
+    return Fingerprint(_digest(text), tuple(writer.callbacks), tuple(writer.observers))
 
 
 class _Writer:
@@ -67,6 +70,8 @@ class _Writer:
 
     def __init__(self) -> None:
         self.callbacks: list[Same] = []
+        self.observers: list[Same] = []
+        self._objects = self.callbacks  # those of the operation that is being written
         self._written: dict[int, str] = {}  # by the ids of programs and contexts
 
     def write_program(self, program: Jaxpr, constants: Sequence[Any]) -> str:
@@ -100,6 +105,8 @@ class _Writer:
         parameters = {k: v for k, v in equation.params.items() if k not in _NAMES}
         if equation.primitive.name in _WITH_RULES:
             parameters = {k: v for k, v in parameters.items() if isinstance(v, ClosedJaxpr)}
+        is_observed = equation.primitive.name in _OBSERVED
+        self._objects = self.observers if is_observed else self.callbacks
         context = equation.ctx  # settings made within the function, one object for many operations
         if id(context) not in self._written:
             self._written[id(context)] = repr(context)
@@ -137,11 +144,12 @@ class _Writer:
         text = repr(value)
         if (is_packaged or type(value).__module__ == "builtins") and " at 0x" not in text:
             return text
-        self.callbacks.append(Same(value))
+        self._objects.append(Same(value))
         return "callback"
 
 
 _NAMES = ("name", "debug_info", "name_and_src_info")
+_OBSERVED = ("debug_callback", "debug_print")
 _WITH_RULES = ("custom_jvp_call", "custom_vjp_call")
 """Primitives with rules for derivatives, which are not taken of a finished program."""
 

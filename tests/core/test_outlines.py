@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.experimental import io_callback
 
 import jaxnet
-from jaxnet.core.outlines import difference, outline
+from jaxnet.core import programs
+from jaxnet.core.outlines import difference, outline, outline_program
 
 RATE = 0.1
 
@@ -154,3 +156,87 @@ optimizer = optax.chain(optax.clip(1.0), optax.adamw(optax.cosine_decay_schedule
 print(json.dumps(outline((network, optimizer, {"a", "b", "c"}, np.array(["a", object()])))))
 """
     assert len({helpers.run_plainly(script) for _ in range(2)}) == 1
+
+
+# Callbacks, of which the code counts.
+
+
+def calling(function):
+    """A program that uses the result of a Python function."""
+    shape = jax.ShapeDtypeStruct((), np.float32)
+    return lambda x: jax.pure_callback(function, shape, x, vmap_method="sequential")
+
+
+def outline_calling(function, by=calling):
+    found = programs.fingerprint(by(function), np.float32(1))
+    return outline_program(found)
+
+
+class Slotted:
+    __slots__ = ("factor",)
+
+    def __init__(self, factor):
+        self.factor = factor
+
+    def __call__(self, x):
+        return x * self.factor
+
+
+class Tripled(Slotted):
+    __slots__ = ()
+
+    def __call__(self, x):
+        return x * self.factor * 3
+
+
+def helped(factor):
+    def helper(x):
+        return x * factor if factor == 2 else x / factor
+
+    return functools.partial(lambda f, x: f(x), helper)
+
+
+CHANGED = {
+    "code": (lambda x: x * 2, lambda x: x + 2),
+    "constant": (lambda x: x * 2, lambda x: x * 3),
+    "inner code": (lambda x: (lambda y: y * 2)(x), lambda x: (lambda y: y + 2)(x)),
+    "set": (lambda x: x in {1, 2}, lambda x: x in {1, 3}),
+    "slot": (Slotted(2), Slotted(3)),
+    "method": (Slotted(2), Tripled(2)),
+    "closure of a partial": (helped(2), helped(3)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGED)
+def test_a_callback_that_computes_something_else_has_another_outline(name):
+    before, now = CHANGED[name]
+    for by in (calling, lambda f: lambda x: io_callback(f, np.float32(0), x)):
+        assert outline_calling(before, by) == outline_calling(before, by)
+        assert outline_calling(before, by)[1:] != outline_calling(now, by)[1:]
+
+
+def test_the_name_and_the_place_of_a_callback_do_not_count():
+    def one(x):
+        return x * 2
+
+    def two(x):
+
+        return x * 2
+
+    two.__name__ = two.__qualname__ = one.__qualname__ = "f"
+    assert outline_calling(one) == outline_calling(two)
+
+
+def test_functions_that_only_observe_are_not_in_the_outline():
+    """They receive values and return none, and may record them."""
+    log = []
+
+    def observed(x):
+        jax.debug.callback(log.append, x)
+        jax.debug.callback(lambda x: log.append(x), x)
+        jax.debug.print("{}", x)
+        return x * 2
+
+    before = outline_calling(observed, lambda f: f)
+    log.append(3)
+    assert outline_calling(observed, lambda f: f) == before and len(before) == 1
