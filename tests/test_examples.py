@@ -269,7 +269,7 @@ def launch(folder: Path, script: str, *arguments: str, **settings: str) -> str:
 def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
     """Two tasks of a job array, then processes that share what is missing, then a call alone."""
     for task in (1, 0):
-        number = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_ARRAY_TASK_COUNT": "2"}
+        number = {"SLURM_ARRAY_TASK_ID": str(task), "PARTS": "2"}
         text = launch(tmp_path, "launch_slurm.sh", **number)
         assert task == 0 or text == "72 of 144 networks are trained\n"
     picture = tmp_path / "many_networks.png"

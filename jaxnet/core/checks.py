@@ -276,6 +276,8 @@ def path(name: str, value: Any) -> None:
         raise InvalidType(
             f"expected {name} as a string or a pathlib.Path. Received: {describe(value)}"
         )
+    if not os.fspath(value) or "\0" in os.fsdecode(value):
+        raise InvalidValue(f"expected {name} as the name of a file or folder. Received: {value!r}")
 
 
 def key(value: Any) -> None:

@@ -58,9 +58,18 @@ def fingerprint(function: Callable[..., Any], *arguments: Any) -> Fingerprint | 
     return fingerprint_jaxpr(program.jaxpr, program.consts)
 
 
-def fingerprint_jaxpr(program: Jaxpr, constants: Sequence[Any]) -> Fingerprint:
-    """Computes the fingerprint of a traced program."""
-    writer = _Writer()
+def fingerprint_jaxpr(
+    program: Jaxpr, constants: Sequence[Any], written: dict[int, str] | None = None
+) -> Fingerprint:
+    """Computes the fingerprint of a traced program.
+
+    Args:
+        program: the program.
+        constants: its constants.
+        written: constants as text, by their ids, which programs with the same large arrays may
+            share, as long as the arrays are alive and unchanged.
+    """
+    writer = _Writer({} if written is None else written)
     text = writer.write_program(program, constants)
     return Fingerprint(_digest(text), tuple(writer.callbacks), tuple(writer.observers))
 
@@ -68,16 +77,22 @@ def fingerprint_jaxpr(program: Jaxpr, constants: Sequence[Any]) -> Fingerprint:
 class _Writer:
     """Writes programs as text without names, so that equal programs have equal texts."""
 
-    def __init__(self) -> None:
+    def __init__(self, arrays: dict[int, str]) -> None:
         self.callbacks: list[Same] = []
         self.observers: list[Same] = []
         self._objects = self.callbacks  # those of the operation that is being written
+        self._arrays = arrays  # constants, as text, by their ids
         self._written: dict[int, str] = {}  # by the ids of programs and contexts
 
     def write_program(self, program: Jaxpr, constants: Sequence[Any]) -> str:
         if id(program) not in self._written:  # it may be a part of another many times
             self._written[id(program)] = _digest(self._write_operations(program))
-        return f"{self._written[id(program)]}({','.join(map(_write_array, constants))})"
+        return f"{self._written[id(program)]}({','.join(map(self._write_constant, constants))})"
+
+    def _write_constant(self, array: Any) -> str:
+        if id(array) not in self._arrays:
+            self._arrays[id(array)] = _write_array(array)
+        return self._arrays[id(array)]
 
     def _write_operations(self, program: Jaxpr) -> str:
         inputs = [*program.constvars, *program.invars]

@@ -168,7 +168,7 @@ def _advance(
     def update(complete: int) -> None:
         bar.update(before + complete * len(rung.calls) - bar.n)
 
-    with contextlib.closing(Programs(make, len(members))) as programs:
+    with contextlib.closing(Programs(make)) as programs:
         run_chunks(programs, rung.groups, rung.results, rung, interrupted, update)
 
 

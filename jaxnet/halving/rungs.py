@@ -8,13 +8,14 @@ from jaxtyping import Float, Int, PyTree
 
 from jaxnet.halving.members import to_plain
 from jaxnet.sweeping.grid import Grid
+from jaxnet.sweeping.schedule import AllRuns
 from jaxnet.sweeping.storage import Results
 
 States = dict[int, list[np.ndarray]]
 """The leaves of each member's state, by the member's number in the grid."""
 
 
-class Rung:
+class Rung(AllRuns):
     """The members that are advanced to a number of calls, and the `Claims` to all of them.
 
     Elsewhere in a sweep, runs are numbered as in the grid. Here the members that are left are
@@ -32,13 +33,12 @@ class Rung:
         self, grid: Grid, members: Int[np.ndarray, " members"], states: States, calls: range
     ) -> None:
         """Takes the members, their states before the rung, and the calls to be made."""
+        super().__init__(Results(jax.ShapeDtypeStruct((), float), len(members)))
         self.members, self.calls, self.states = members, calls, States()
         self._grid, self._states_before = grid, states
-        self.results = Results(jax.ShapeDtypeStruct((), float), len(members))
         firsts = np.arange(0, grid.runs + 1, grid.runs_each)
         ends = np.searchsorted(members, firsts).tolist()
         self.groups = [range(*pair) for pair in itertools.pairwise(ends)]
-        self.are_complete, self.ranges = self.results.are_complete, self.results.missing
 
     @property
     def known(self) -> Int[np.ndarray, " known"]:
@@ -49,9 +49,6 @@ class Rung:
     def scores(self) -> Float[np.ndarray, " known"]:
         """Their scores."""
         return self.results.tree(self.members.shape)[self.results.done]
-
-    def wait(self) -> None:
-        """There are no other processes."""
 
     def take(self, runs: range, leaves: list[np.ndarray], diverged: np.ndarray) -> None:
         """Takes the scores and states of some members."""

@@ -26,7 +26,8 @@ _ENVIRONMENT = ("jax", "jaxlib", "XLA_FLAGS")
 def describe(run: Run, grid: Grid, traced: list[TracedRun]) -> Description:
     """Describes a sweep. "sweep" decides whether two are the same; the rest puts it into words."""
     surroundings = environment()
-    found = [programs.fingerprint_jaxpr(t.program, t.constants) for t in traced]
+    written: dict[int, str] = {}
+    found = [programs.fingerprint_jaxpr(t.program, t.constants, written) for t in traced]
     return {
         "sweep": {
             "environment": {name: surroundings[name] for name in _ENVIRONMENT},

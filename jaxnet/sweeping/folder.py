@@ -6,11 +6,12 @@ file is written. So what is neither locked nor in a valid file is to be made, wh
 interrupted before.
 """
 
+import contextlib
 import itertools
 import os
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,19 +24,22 @@ from jaxnet.core.console import warn
 from jaxnet.core.dtypes import is_key
 from jaxnet.io import file_format
 from jaxnet.io.file_format import CorruptFileError
-from jaxnet.io.leaves import to_numpy
+from jaxnet.io.leaves import DTYPES
 from jaxnet.io.serialization import load_metadata, save
 from jaxnet.sweeping.description import Description, differ, digest
 from jaxnet.sweeping.locks import FileLocks, Locks, NoLocks
+from jaxnet.sweeping.schedule import Groups
 from jaxnet.sweeping.storage import Results
 
-_SECONDS = 2.0  # of work in a file
+_SECONDS, _BYTES = 2.0, 2**26  # of work and of results in a file, at most
 _PAUSE = 0.1  # seconds between two looks at what other processes have made
 _DESCRIPTION = "sweep.safetensors"
 _FILE = re.compile(r"runs-(\d{10})-(\d{10})\.safetensors")
-_UNFINISHED = re.compile(rf"\.(?:{_FILE.pattern}|sweep\.safetensors)\.[0-9a-f]{{16}}\.unfinished")
+_UNFINISHED = re.compile(rf"\.({_FILE.pattern}|{_DESCRIPTION})\.[0-9a-f]{{16}}\.unfinished")
 _EXPECTED = "expected folder to be empty or of this sweep."
 _DESCRIBING = range(2**40, 2**40 + 1)  # is locked while the description is compared or written
+_GROUPS = 2**41  # one for each group is locked by a process that compiles its program
+_OLD = 3600  # seconds after which nobody is still writing a file
 
 
 class _Made(NamedTuple):
@@ -67,8 +71,8 @@ class SweepFolder:
         self.runs = range(runs * number // parts, runs * (number + 1) // parts)
         self._loaded: set[str] = set()
         self._damaged: dict[str, range] = {}
+        self._own_groups: set[int] = set()
         self._made: list[_Made] = []
-        self._at_once, self._claimed_at = 1, time.perf_counter()  # ranges that are claimed together
         self._saved_at = time.perf_counter()
         self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
         self._writing.set_result(None)
@@ -94,10 +98,42 @@ class SweepFolder:
 
     # Claiming runs.
 
+    def are_complete(self, runs: range) -> bool:
+        """Whether all of these runs are known to be complete."""
+        return self._results.are_complete(runs)
+
+    def choose(self, groups: Groups, among: Collection[int], most: int) -> list[int]:
+        """Chooses groups with free runs; if possible, those for which no other process compiles."""
+        self.load()
+        left = [number for number in among if not self.are_complete(groups[number])]
+        own = (number for number in left if self._is_own(number))
+        chosen = list(itertools.islice((n for n in own if self._has_free(groups[n])), most))
+        return chosen or list(itertools.islice((n for n in left if self._has_free(groups[n])), 1))
+
+    def _is_own(self, group: int) -> bool:
+        """Whether this process, and no other one, compiles the program of a group."""
+        if group not in self._own_groups:
+            if not self._locks.acquire(range(_GROUPS + group, _GROUPS + group + 1)):
+                return False
+            self._own_groups.add(group)
+        return True
+
+    def _has_free(self, runs: range) -> bool:
+        """Whether some of the missing runs are locked by no other process."""
+        return any(self._are_free(few) for few in self._results.missing(runs, len(runs)))
+
+    def _are_free(self, runs: range) -> bool:
+        if self._locks.acquire(runs):
+            self._locks.release(runs)
+            return True
+        half = len(runs) // 2
+        return half > 0 and (self._are_free(runs[:half]) or self._are_free(runs[half:]))
+
     def ranges(self, runs: range, most: int) -> Iterator[range]:
         """Yields the missing ones of some runs that no other process is making."""
         missing = self._results.missing(runs, most)
-        while some := list(itertools.islice(missing, self._at_once)):
+        together, began = 1, time.perf_counter()  # as many as fill a file are claimed together
+        while some := list(itertools.islice(missing, together)):
             locked = [few for few in some if self._locks.acquire(few)]
             if not locked:
                 continue
@@ -105,30 +141,27 @@ class SweepFolder:
             self._remove_damaged(locked)
             for few in locked:
                 yield from self._results.missing(few, most)
-            self._adapt()
-
-    def _adapt(self) -> None:
-        """Adapts the number of ranges that are claimed together, so that they fill a file."""
-        now = time.perf_counter()
-        if now - self._claimed_at < _SECONDS / 2:
-            self._at_once *= 2
-        elif now - self._claimed_at > _SECONDS * 2:
-            self._at_once = max(self._at_once // 2, 1)
-        self._claimed_at = now
+            seconds, began = time.perf_counter() - began, time.perf_counter()
+            if seconds < _SECONDS / 2:
+                together *= 2
+            elif seconds > _SECONDS:
+                together = max(together // 2, 1)
 
     def wait(self) -> None:
-        """Writes what is made, for other processes may wait for it, and waits a moment."""
+        """Writes what is made, as other processes may wait for it, and loads what they made."""
         self._save()
         self._writing.result()
         time.sleep(_PAUSE)
+        self.load()
 
     # Writing.
 
     def take(self, runs: range, leaves: list[np.ndarray], diverged: np.ndarray) -> None:
-        """Takes the results of some runs, and writes those of the last two seconds."""
+        """Takes the results of some runs, and writes all of the last two seconds."""
         self._results.put(runs, leaves, diverged)
         self._made.append(_Made(runs, leaves, diverged))
-        if time.perf_counter() - self._saved_at >= _SECONDS:
+        size = sum(leaf.nbytes for made in self._made for leaf in made.leaves)
+        if size >= _BYTES or time.perf_counter() - self._saved_at >= _SECONDS:
             self._save()
 
     def _save(self) -> None:
@@ -148,7 +181,11 @@ class SweepFolder:
                 "results": [np.concatenate(column) for column in columns],
             }
             name = f"runs-{runs.start:010}-{runs.stop:010}.safetensors"
-            save(self._path / name, tree, metadata=self._about(runs))
+            try:
+                save(self._path / name, tree, metadata=self._about(runs))
+            except OSError as error:
+                error.add_note(f"while writing {self._path / name}")
+                raise
             self._loaded.add(name)
             self._locks.release(runs)
 
@@ -157,11 +194,6 @@ class SweepFolder:
         return {"sweep": self._digest, "runs": [runs.start, runs.stop]}
 
     # Reading.
-
-    def are_complete(self, runs: range) -> bool:
-        """Whether all of these runs are complete, in this or another process."""
-        self.load()
-        return self._results.are_complete(runs)
 
     def load(self) -> None:
         """Loads the files that are new since the last time. Damaged ones count as missing."""
@@ -172,9 +204,8 @@ class SweepFolder:
                 runs = range(int(match[1]), int(match[2]))
                 try:
                     self._load(name, runs)
-                except CorruptFileError as error:
+                except CorruptFileError:
                     self._damaged[name] = runs
-                    warn(f"sweep: {error}; its runs are made again")
 
     def _load(self, name: str, runs: range) -> None:
         """Loads a file, unless another process removed it, as it was damaged."""
@@ -198,7 +229,8 @@ class SweepFolder:
                 del self._damaged[name]
                 try:
                     self._load(name, runs)  # it may have been replaced
-                except CorruptFileError:
+                except CorruptFileError as error:
+                    warn(f"sweep: {error}; its runs are made again")
                     (self._path / name).unlink(missing_ok=True)
 
     # Opening.
@@ -210,10 +242,13 @@ class SweepFolder:
             time.sleep(0.01)
         try:
             before = load_metadata(file)
-        except (FileNotFoundError, CorruptFileError):  # each file of results names its sweep too
+        except (FileNotFoundError, CorruptFileError):
+            self.load()  # each file of results names its sweep too
             save(file, {}, metadata=description)
             before = description
         self._locks.release(_DESCRIBING)
+        if before.keys() != description.keys():
+            raise checks.InvalidValue(f"{_EXPECTED} Received: {file}, which describes no sweep")
         if found := differ(before, description):
             raise checks.InvalidValue(f"{_EXPECTED} Received: {self._path}, where {found}")
         if before["devices"] != description["devices"]:
@@ -223,16 +258,11 @@ class SweepFolder:
             )
 
     def _remove_unfinished(self) -> None:
-        """Removes what processes that died were writing."""
-        for name in os.listdir(self._path):
-            if match := _UNFINISHED.fullmatch(name):
-                runs = range(int(match[1]), int(match[2])) if match[1] else _DESCRIBING
-                is_own = isinstance(self._locks, FileLocks) or (
-                    self.runs.start <= runs.start and runs.stop <= self.runs.stop
-                )
-                if is_own and self._locks.acquire(runs):
-                    (self._path / name).unlink(missing_ok=True)
-                    self._locks.release(runs)
+        """Removes what processes that died were writing, but not what others are writing now."""
+        for name in filter(_UNFINISHED.fullmatch, os.listdir(self._path)):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - (self._path / name).stat().st_mtime > _OLD:
+                    (self._path / name).unlink()
 
 
 def _join(made: list[_Made]) -> list[list[_Made]]:
@@ -253,5 +283,8 @@ def _overlap(one: range, other: range) -> bool:
 def check_results(types: PyTree) -> None:
     """Checks that results of these types can be saved."""
     for name, leaf in trees.named_leaves(types).items():
-        if not is_key(leaf):
-            to_numpy(name, np.zeros(0, leaf.dtype))
+        if not is_key(leaf) and leaf.dtype not in DTYPES.values():
+            raise checks.InvalidType(
+                f"expected results of {', '.join(map(str, DTYPES.values()))} in a folder. "
+                f"Received: {leaf.dtype}{list(leaf.shape)} at {name!r}"
+            )

@@ -128,7 +128,7 @@ def _check_structural(structural: Any) -> dict[str, tuple[Any, ...]]:
         )
     for name, values in structural.items():
         is_list = isinstance(values, Sequence) or np.ndim(values) > 0
-        if not is_list or isinstance(values, str) or len(values) == 0:
+        if not is_list or isinstance(values, (str, bytes)) or len(values) == 0:
             raise checks.InvalidType(
                 f"expected a list of at least one value for {name!r} in structural. "
                 f"Received: {checks.describe(values)}"

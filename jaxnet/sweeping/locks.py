@@ -31,16 +31,27 @@ class Locks(Protocol):
 class FileLocks:
     """POSIX locks on the bytes of a file, which also work on most network file systems.
 
-    They exclude other processes, not other threads of the same process.
+    They exclude other processes, but not other threads of this one, which would release them, too.
     """
 
     def __init__(self, path: Path) -> None:
-        """Opens or creates the file."""
+        """Opens or creates the file.
+
+        Raises:
+            InvalidValue: there are no such locks, or this process has opened the file already.
+            OSError: the file cannot be opened.
+        """
         if fcntl is None:
             raise checks.InvalidValue(
                 "expected a system with POSIX locks. Received: Windows; part=(i, n) needs no locks"
             )
-        self._descriptor = open_descriptor(path, os.O_RDWR | os.O_CREAT)
+        if path in _open:
+            raise checks.InvalidValue(
+                f"expected one sweep at a time of a process in a folder. Received: {path.parent}, "
+                "which another thread uses"
+            )
+        self._path, self._descriptor = path, open_descriptor(path, os.O_RDWR | os.O_CREAT)
+        _open.add(path)
 
     def acquire(self, runs: range) -> bool:
         """Locks some runs, if no other process has a lock on any of them."""
@@ -60,6 +71,13 @@ class FileLocks:
     def close(self) -> None:
         """Releases all locks."""
         os.close(self._descriptor)
+        _open.remove(self._path)
+
+
+_open: set[Path] = set()
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_open.clear)  # a forked process has no locks
 
 
 class NoLocks:

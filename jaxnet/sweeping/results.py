@@ -34,7 +34,7 @@ class Sweep(NamedTuple):
     """The runs of a sweep, by the axes of its grid.
 
     It can be pickled if `run` and the structural values can: a function that is defined in another
-    one cannot. `sweep._replace(run=None, structural={})` keeps the results.
+    one cannot. The results and the table always can.
 
     Attributes:
         grid: the values of every traced hyperparameter, in the order of the axes.
@@ -140,7 +140,7 @@ class Sweep(NamedTuple):
         """Returns a `pandas.DataFrame` with a row per run: hyperparameters and scalar results.
 
         Structural values are numbers if all values of the axis are; otherwise they are texts, a
-        function by its name, and followed by their number if two are equal. Keys and arrays are
+        function by its name, and equal texts are followed by their place. Keys and arrays are
         omitted. The last columns are "done" and "diverged". A hyperparameter with one of these
         names gets the prefix "grid/", and a result with the name of another column the prefix
         "results/", repeated until the name is unique.
@@ -195,12 +195,11 @@ def _to_column(values: tuple[Any, ...]) -> np.ndarray:
     >>> _to_column((16, 64)), _to_column((32, None))
     (array([16, 64]), array(['32', 'None'], dtype=object))
     """
-    if all(type(value) in (bool, int, float) for value in values):
+    if all(isinstance(value, (bool, int, float, np.bool_, np.number)) for value in values):
         return np.array(values)
     texts = [label(value) for value in values]
-    if len(set(texts)) < len(texts):
-        texts = [f"{text} {number}" for number, text in enumerate(texts)]
-    return np.array(texts, object)
+    unique = [f"{t} {i}" if texts.count(t) > 1 else t for i, t in enumerate(texts)]
+    return np.array(unique, object)
 
 
 def _make_unique(prefix: str, columns: dict[str, Any], others: Mapping[str, Any]) -> dict[str, Any]:

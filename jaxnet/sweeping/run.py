@@ -164,8 +164,8 @@ def _check_types(
     place = f" at {name!r}" if name else ""
     raise checks.InvalidValue(
         "expected results of the same shapes and dtypes for all structural values. Received: "
-        f"{before.get(name, 'another tree')} with {_describe(of_first)} and "
-        f"{now.get(name, 'another tree')} with {_describe(of_other)}{place}. Let run return scores "
+        f"{before.get(name, 'nothing')} with {_describe(of_first)} and "
+        f"{now.get(name, 'nothing')} with {_describe(of_other)}{place}. Let run return scores "
         "only; Sweep.rerun gives a run's parameters"
     )
 
@@ -175,12 +175,16 @@ def _describe(combination: dict[str, Any]) -> str:
 
 
 def label(value: Any) -> str:
-    """Names a structural value: a function by its name, another value by its text.
+    """Names a structural value: a function by its name, another value by its text or its type.
 
-    >>> label(jnp.tanh), label(None), label(32)
-    ('tanh', 'None', '32')
+    >>> label(jnp.tanh), label(None), label(32), label(object())
+    ('tanh', 'None', '32', 'object')
     """
-    return checks.shorten(str(getattr(value, "__name__", value)))
+    try:
+        text = str(getattr(value, "__name__", value))
+    except Exception:  # an object whose text raises
+        text = " at 0x"
+    return checks.shorten(text) if " at 0x" not in text else type(value).__name__
 
 
 def remove_jit(run: Run) -> Run:

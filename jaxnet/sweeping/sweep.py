@@ -37,8 +37,9 @@ def sweep(
 
     Each result equals that of `run` called alone, up to summation order (1e-12 in float64). A run
     that diverges does not affect the others. Ctrl-C finishes the chunks that are running, and
-    returns the partial result; a second Ctrl-C raises KeyboardInterrupt immediately. Another sweep
-    of the same `run` with as many values compiles nothing, up to 16 combinations.
+    returns the partial result; a second Ctrl-C raises KeyboardInterrupt immediately. With a folder,
+    SIGTERM does the same. Another sweep of the same `run` with as many values compiles nothing, up
+    to 16 combinations.
 
     With a folder, results are kept on disk, a file for about two seconds' work, and the same call
     completes what is missing: after Ctrl-C, SIGTERM, a crash or a power failure. Any number of
@@ -63,7 +64,8 @@ def sweep(
         folder: the folder of this sweep, which is created if it does not exist. The results that
             are returned are mapped from a temporary file in it, so they may exceed the memory.
         part: `(i, n)`: complete only the i-th of n parts, and use no locks, for job arrays and for
-            file systems without locks. `Sweep.done` tells which runs are in the folder so far.
+            file systems without locks. `Sweep.done` tells which runs are in the folder so far. Call
+            without `part` once the parts have ended; before, it would make their runs, too.
         progress: whether to show a progress bar, if standard error is a terminal or a notebook.
 
     Returns:
@@ -139,7 +141,7 @@ def sweep(
             range(max(start, runs.start), min(start + axes.runs_each, runs.stop))
             for start in starts
         ]
-        programs = Programs(lambda number: make_chunk(traced[number], axes, memory), len(traced))
+        programs = Programs(lambda number: make_chunk(traced[number], axes, memory))
         stack.enter_context(contextlib.closing(programs))
         bar = stack.enter_context(progress_bar(axes.runs, "run", progress, results.count))
         interrupted = stack.enter_context(note_interrupts("sweep", termination=path is not None))
@@ -155,7 +157,10 @@ def sweep(
 
 def _check_folder(folder: Any) -> Path:
     checks.path("folder", folder)
-    return Path(os.path.realpath(folder))
+    path = Path(os.path.realpath(folder))
+    if path.exists() and not path.is_dir():
+        raise checks.InvalidValue(f"expected folder to be a folder. Received: {folder}, a file")
+    return path
 
 
 def _check_part(part: Any, folder: Any) -> tuple[int, int] | None:
