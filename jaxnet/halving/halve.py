@@ -61,9 +61,9 @@ def halve(
             first in the grid are better.
         largest: whether a larger score is better.
 
-    The states of all members of the first rung are in the host's memory. A state that has another
-    type before its first `run`, such as `initial_state` has for a `train` with validation data,
-    takes half as long again to compile; `state._replace(best=None, task=None)` in `run` avoids it.
+    The states of all members of the first rung are in the host's memory. With validation data,
+    `train` adds the best parameters to the state. Then the first call of `run` is compiled on its
+    own, which takes half as long again. A score that `run` computes by `network.apply` avoids that.
 
     Returns:
         The scores of all members, how far each got, and the states of those in the last rung.
@@ -161,7 +161,8 @@ def _advance(
 
     def make(number: int) -> Chunk:
         program, size = compiled(number)
-        return Chunk(program, size, functools.partial(rung.arguments, state=members[number].state))
+        blank = members[number].blank_state()
+        return Chunk(program, size, functools.partial(rung.arguments, blank=blank))
 
     before = bar.n
 

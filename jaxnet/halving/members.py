@@ -4,6 +4,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import PyTree
 
 from jaxnet.core import checks, finite, tracing, trees
@@ -56,6 +57,11 @@ class Member(NamedTuple):
 
     traced: TracedRun
     state: PyTree
+
+    def blank_state(self) -> list[np.ndarray]:
+        """Returns zeros in place of the leaves of a state before the first call."""
+        _, (_, leaves) = self.traced.arguments
+        return [np.zeros(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
 def trace_members(start: Start, run: Advance, grid: Grid) -> list[Member]:

@@ -6,7 +6,6 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, PyTree
 
-from jaxnet.halving.members import to_plain
 from jaxnet.sweeping.grid import Grid
 from jaxnet.sweeping.schedule import AllRuns
 from jaxnet.sweeping.storage import Results
@@ -57,20 +56,20 @@ class Rung(AllRuns):
             self.states[member] = [leaf[row, ...] for leaf in states]
         self.results.put(runs, [scores], diverged)
 
-    def arguments(self, numbers: np.ndarray, state: PyTree) -> tuple[PyTree, PyTree]:
-        """Returns the arguments of some members' program, for states of these types."""
+    def arguments(self, numbers: np.ndarray, blank: list[np.ndarray]) -> tuple[PyTree, PyTree]:
+        """Returns the arguments of some members' program.
+
+        Args:
+            numbers: the members, as they are numbered here.
+            blank: the leaves that stand for a state before the first call.
+        """
         members = self.members[numbers]
-        shared = (
-            tuple(self._grid.values.values()),
-            np.int32(self.calls.start),
-            np.int32(self.calls.stop),
-        )
-        unused = [np.zeros(a.shape, a.dtype) for a in jax.eval_shape(to_plain, state)]
-        states = [self._states_before.get(member, unused) for member in members.tolist()]
-        leaves = [np.stack(rows) for rows in zip(*states, strict=True)]
+        made, until = np.int32(self.calls.start), np.int32(self.calls.stop)
+        states = [self._states_before.get(member, blank) for member in members.tolist()]
         # The thread that runs the program may not have 64-bit types enabled.
-        leaves = jax.device_put(leaves)
-        return shared, ((members % self._grid.runs_each).astype(np.int32), leaves)
+        leaves = jax.device_put([np.stack(rows) for rows in zip(*states, strict=True)])
+        own = (members % self._grid.runs_each).astype(np.int32), leaves
+        return (tuple(self._grid.values.values()), made, until), own
 
     def rank(self, largest: bool) -> Int[np.ndarray, " known"]:
         """Returns the known members from the best to the worst: non-finite scores are the worst.

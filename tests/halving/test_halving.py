@@ -228,9 +228,9 @@ def test_the_survivors_fill_chunks(monkeypatch):
     lanes = {}
     original = rungs.Rung.arguments
 
-    def noted(self, numbers, state):
+    def noted(self, numbers, blank):
         lanes[self.calls.stop] = lanes.get(self.calls.stop, 0) + len(numbers)
-        return original(self, numbers, state)
+        return original(self, numbers, blank)
 
     monkeypatch.setattr(rungs.Rung, "arguments", noted)
     begin, go_on = of_table(jnp.asarray(np.random.default_rng(0).normal(size=(500, 5))))
