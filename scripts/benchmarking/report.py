@@ -54,6 +54,9 @@ def body(results: dict[str, Any]) -> str:
         parts += ["## The first result", _FIRST, _first(results["first"])]
     if results["sweeps"]:
         parts += ["## Sweeps over widths", *_sweeps(results)]
+    if results["halving"]:
+        parts += ["## Halving", _HALVING, _saved(results["halving"]["sweep"])]
+        parts += [_SEARCH, _searched(results["halving"]["search"])]
     if results["growth"]:
         parts += ["## How cost grows", _growth_text(results)]
         parts += [_growth(axis, rows) for axis, rows in results["growth"].items()]
@@ -194,6 +197,38 @@ def _pair(name: str, result: dict[str, Any]) -> list[str]:
     if "failed" in result:
         return [_failure(result), *["-"] * 3]
     return [*map(_number, result["seconds"]), _ratio(result), _PAIRS[name][1]]
+
+
+_HALVING = (
+    "CPU seconds to choose among 1,024 configurations, with everything that is compiled, and the "
+    "test cost of the choice, trained again with 16 seeds: mean and deviation. The tasks are "
+    "described in `scripts/benchmarking/halving.py`."
+)
+_SEARCH = (
+    "CPU seconds to search and predict, with everything that is compiled, and in brackets the "
+    "error of the best network on held-out rows, and that of the mean of jaxnet's finalists."
+)
+
+
+def _saved(results: dict[str, Any]) -> str:
+    rows = []
+    for task, found in results.items():
+        times = [found[name]["cpu"] for name in ("halve", "sweep")]
+        again = zip(found["again"]["mean"], found["again"]["deviation"], strict=True)
+        costs = [f"{mean:.3f} ± {deviation:.3f}" for mean, deviation in again]
+        rows.append([task, *map(_number, [*times, times[0] / times[1]]), *costs])
+    header = ["", "halve", "sweep", "ratio", "cost after halve", "cost after sweep"]
+    return table(header, rows)
+
+
+def _searched(results: dict[str, Any]) -> str:
+    rows = []
+    for search, found in results.items():
+        ours, theirs = found["jaxnet"], found["scikit-learn"]
+        errors = f"{ours['error']:.3f}, {ours['error of the mean']:.3f}"
+        cells = [f"{_number(ours['cpu'])} ({errors})"]
+        rows.append([search, *cells, f"{_number(theirs['cpu'])} ({theirs['error']:.3f})"])
+    return table(["", "jaxnet.halve", "scikit-learn"], rows)
 
 
 def _growth_text(results: dict[str, Any]) -> str:
