@@ -1624,7 +1624,7 @@ but 'x' is float32[12] instead of float32[6].
 Expected: {'x': float32[6]} Received: {'x': float32[12]}
 >>> halve(run=lambda state, a: (state, a) if a > 1 else (state, -a))
 TypeError: halve: expected a run that is one program for all hyperparameters: none may decide a
-shape or a branch, or become a Python number, as 'a' would; pass the values in structural.
+shape or a branch, or become a Python number, as 'a' would; pass it in structural.
 Received: Attempted boolean conversion...
 """
 
