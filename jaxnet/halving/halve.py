@@ -30,7 +30,7 @@ def halve(
     *,
     rungs: Sequence[int],
     factor: int = 3,
-    structural: Mapping[str, Sequence[Any]] | None = None,
+    structural: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     zipped: bool = False,
     largest: bool = False,
     memory: float | None = None,

@@ -82,7 +82,7 @@ class Grid(NamedTuple):
 
 def make_grid(
     values: Mapping[str, Any],
-    structural: Mapping[str, Sequence[Any]] | None = None,
+    structural: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     zipped: bool = False,
 ) -> Grid:
     """Converts names and values to a grid, which must have at least one run."""

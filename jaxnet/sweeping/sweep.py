@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jaxnet.core import checks
 from jaxnet.core.console import note_interrupts, progress_bar
 from jaxnet.sweeping.chunks import make_chunk
@@ -23,7 +25,7 @@ def sweep(
     run: Run,
     grid: Mapping[str, Any],
     *,
-    structural: Mapping[str, Sequence[Any]] | None = None,
+    structural: Mapping[str, Sequence[Any] | np.ndarray] | None = None,
     zipped: bool = False,
     memory: float | None = None,
     folder: str | os.PathLike[str] | None = None,

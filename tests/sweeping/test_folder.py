@@ -17,6 +17,7 @@ import pytest
 import jaxnet
 from jaxnet.sweeping import folder as folders
 from jaxnet.sweeping import locks
+from jaxnet.sweeping.storage import Results
 
 NUMBERS = np.arange(1.0, 41.0, dtype=np.float32)
 GRID, STRUCTURAL = {"a": NUMBERS, "b": [1.0, 2.0]}, {"power": [1, 2, 3]}
@@ -281,7 +282,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path, expected, monkeypat
 
 
 def test_results_that_cannot_be_saved_are_refused(tmp_path):
-    with helpers.refused(TypeError, "int4[0] at 'a'"):
+    with helpers.refused(TypeError, "in a folder. Received: int4[] at 'a'"):
         jaxnet.sweep(lambda a: {"a": a.astype(jnp.int4)}, {"a": [1]}, folder=tmp_path / "new")
     assert not (tmp_path / "new").exists()
 
@@ -341,7 +342,6 @@ def test_processes_share_a_folder_and_a_killed_one_loses_nothing(tmp_path):
     ranges = sorted((int(name[5:15]), int(name[16:26])) for name in names)
     assert [start for start, _ in ranges] == [0, *(stop for _, stop in ranges[:-1])]
     assert ranges[-1][1] == 600
-    assert not list(path.glob(".*unfinished"))
 
 
 def test_results_that_others_wait_for_are_written(tmp_path):
@@ -362,11 +362,193 @@ def test_an_interrupted_sweep_continues_when_called_again(number, tmp_path):
     assert set(before) <= set(files(tmp_path))
 
 
-def test_what_a_killed_process_was_writing_is_removed(tmp_path):
+def test_what_a_killed_process_was_writing_is_removed_an_hour_later(tmp_path):
+    """Before, another process may still be writing it."""
     names = [f".runs-0000000000-0000000008.safetensors.{'0' * 16}.unfinished"]
     names.append(f".sweep.safetensors.{'1' * 16}.unfinished")
-    for name in [*names, ".runs-others.unfinished"]:
+    others = ".runs-others.unfinished"
+    for name in [*names, others]:
         (tmp_path / name).touch()
     swept(tmp_path)
-    assert not any((tmp_path / name).exists() for name in names)
-    assert (tmp_path / ".runs-others.unfinished").exists()
+    assert all((tmp_path / name).exists() for name in [*names, others])
+    for name in [*names, others]:
+        os.utime(tmp_path / name, times=(time.time() - 4000,) * 2)
+    swept(tmp_path)
+    assert [(tmp_path / name).exists() for name in [*names, others]] == [False, False, True]
+
+
+# How processes share the work.
+
+
+class Elsewhere:
+    """The locks of another process on some runs."""
+
+    def __init__(self, path, *runs):
+        self._locks = subprocess.Popen(
+            [sys.executable, "-c", LOCKING, str(path / ".lock"), *map(str, runs)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._locks.stdout.readline() == "locked\n"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._locks.communicate(timeout=helpers.HANGS)
+
+
+LOCKING = """
+import fcntl, os, sys
+descriptor = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+for run in map(int, sys.argv[2:]):
+    fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, run)
+print("locked", flush=True)
+input()
+"""
+
+
+@pytest.fixture
+def opened(tmp_path):
+    """A folder of 3 groups of 20 runs, and the groups."""
+    results = Results(jax.ShapeDtypeStruct((), np.float32), 60)
+    description = {"sweep": {"programs": []}, "outlines": {}, "devices": ""}
+    with folders.SweepFolder(tmp_path, description, results, None) as folder:
+        yield folder, [range(0, 20), range(20, 40), range(40, 60)]
+
+
+def complete(folder, runs):
+    folder.take(runs, [np.zeros(len(runs), np.float32)], np.zeros(len(runs), bool))
+
+
+def test_groups_that_others_compile_come_last(opened, tmp_path):
+    folder, groups = opened
+    with Elsewhere(tmp_path, folders._GROUPS):  # the first group
+        assert folder.choose(groups, [0, 1, 2], 3) == [1, 2]
+        assert folder.choose(groups, [0, 2], 1) == [2]
+        assert folder.choose(groups, [0], 3) == [0]  # if there is nothing else
+        complete(folder, groups[1])
+        assert folder.choose(groups, [0, 1, 2], 3) == [2]
+
+
+def test_groups_without_free_runs_are_not_chosen(opened, tmp_path):
+    """So nothing is compiled to wait for others."""
+    folder, groups = opened
+    complete(folder, range(0, 17))
+    with Elsewhere(tmp_path, 17, 18, *range(20, 40)):
+        assert folder.choose(groups, [0, 1], 3) == [0]
+        complete(folder, range(19, 20))
+        assert folder.choose(groups, [0, 1], 3) == []
+        assert list(folder.ranges(range(0, 40), 5)) == []
+        assert folder.choose(groups, [0, 1, 2], 3) == [2]
+    assert folder.choose(groups, [0, 1], 3) == [0, 1]
+
+
+def test_few_runs_are_claimed_at_a_time(opened, monkeypatch):
+    """As many as fill a file: the first one alone, then twice as many while they are quick."""
+    (folder, _), locked = opened, []
+    monkeypatch.setattr(folders, "_SECONDS", 100.0)
+    monkeypatch.setattr(folder._locks, "acquire", lambda runs: locked.append(runs) or True)
+    for _ in range(2):  # each group begins anew
+        claimed, before = folder.ranges(range(60), 1), len(locked)
+        counts = [(next(claimed), len(locked) - before)[1] for _ in range(8)]
+        assert counts == [1, 3, 3, 7, 7, 7, 7, 15]
+
+
+def test_a_part_compiles_its_programs_only(tmp_path, monkeypatch):
+    made = []
+    module = sys.modules["jaxnet.sweeping.sweep"]
+    original = module.make_chunk
+    monkeypatch.setattr(module, "make_chunk", lambda *call: made.append(1) or original(*call))
+    options = {"structural": {"power": range(9)}, "folder": tmp_path}
+    for part in range(3):
+        jaxnet.sweep(power, {"a": [1.0], "b": [2.0]}, part=(part, 3), **options)
+        assert len(made) == 3 * (part + 1)
+
+
+def test_large_results_are_written_at_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(folders, "_SECONDS", 1e9)
+    monkeypatch.setattr(folders, "_BYTES", 1000)
+    swept(tmp_path)
+    assert len(files(tmp_path)) > 2
+
+
+def test_a_thread_of_the_same_process_is_refused(opened, tmp_path):
+    words = "expected one sweep at a time of a process in a folder", "which another thread uses"
+    with helpers.refused(ValueError, *words):
+        swept(tmp_path)
+
+
+def test_a_forked_process_has_no_locks(tmp_path):
+    script = """
+import os, pathlib, sys
+from jaxnet.sweeping.locks import FileLocks
+path = pathlib.Path(sys.argv[1])
+print(FileLocks(path).acquire(range(5, 9)), flush=True)
+if os.fork() == 0:
+    inherited = FileLocks(path)
+    print(inherited.acquire(range(8, 9)), inherited.acquire(range(9, 12)), flush=True)
+    os._exit(0)
+os.wait()
+"""
+    command = [sys.executable, "-c", script, str(tmp_path / ".lock")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=helpers.HANGS)
+    assert done.stdout.split() == ["True", "False", "True"], done.stderr
+
+
+def test_a_copy_of_a_file_under_another_name_changes_nothing(tmp_path, expected):
+    """Its runs are complete, so nothing is made again, and no warning says so."""
+    swept(tmp_path)
+    shutil.copy(tmp_path / files(tmp_path)[0], tmp_path / "runs-0000000000-0000000001.safetensors")
+    assert_same(swept(tmp_path), expected)
+
+
+def test_another_sweep_does_not_take_over_a_folder_without_description(tmp_path, expected):
+    swept(tmp_path)
+    (tmp_path / "sweep.safetensors").unlink()
+    with helpers.refused(ValueError, "of another sweep"):
+        swept(tmp_path, grid=GRID | {"b": [1.0, 3.0]})
+    assert_same(swept(tmp_path), expected)
+
+
+def test_a_description_of_something_else_is_refused(tmp_path):
+    jaxnet.save(tmp_path / "sweep.safetensors", {}, metadata={"epoch": 3})
+    with helpers.refused(ValueError, "sweep.safetensors, which describes no sweep"):
+        swept(tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["", "a\0b"])
+def test_an_invalid_name_is_refused(wrong):
+    with helpers.refused(ValueError, "sweep: expected folder as the name of a file or folder"):
+        swept(wrong)
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "file").touch()
+    with helpers.refused(ValueError, "sweep: expected folder to be a folder", "file, a file"):
+        swept(tmp_path / "file")
+
+
+def test_an_observer_may_record_what_it_sees(tmp_path):
+    log = []
+
+    def run(a):
+        jax.debug.callback(lambda x: log.append(float(x)), a)
+        return a * 2
+
+    for _ in range(2):
+        np.testing.assert_array_equal(
+            jaxnet.sweep(run, {"a": [1, 2]}, folder=tmp_path).results, [2, 4]
+        )
+    assert sorted(log) == [1, 2]
+
+
+def test_an_edited_callback_is_another_sweep(tmp_path):
+    def calling(function):
+        shape = jax.ShapeDtypeStruct((), np.float32)
+        return lambda a: jax.pure_callback(function, shape, a, vmap_method="sequential")
+
+    jaxnet.sweep(calling(lambda x: x * np.float32(2)), {"a": [1.0]}, folder=tmp_path)
+    with helpers.refused(ValueError, "run computes something else"):
+        jaxnet.sweep(calling(lambda x: x * np.float32(3)), {"a": [1.0]}, folder=tmp_path)

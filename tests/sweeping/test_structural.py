@@ -1,5 +1,6 @@
 """Structural hyperparameters: every combination of Python values is a program of its own."""
 
+import functools
 import math
 import threading
 
@@ -135,6 +136,34 @@ def test_equal_texts_in_the_table_are_numbered():
     assert table["result"].tolist() == [1, 2, 2, 4]
 
 
+class Textless:
+    def __repr__(self):
+        raise RuntimeError("no text")
+
+
+def test_columns_of_the_table_by_kind():
+    optimizer = jaxnet.adam(0.1)
+    structural = {
+        "width": np.array([8, 16]),
+        "optimizer": [optimizer, functools.partial(jnp.sin)],
+        "object": [Textless(), 3],
+    }
+    table = jaxnet.sweep(lambda width, **others: width * 1, {}, structural=structural).table()
+    assert table["width"].tolist() == [8] * 4 + [16] * 4
+    assert table["width"].dtype.kind == "i"
+    assert table["optimizer"].tolist()[::2] == [type(optimizer).__name__, "partial"] * 2
+    assert table["object"].tolist() == ["Textless", "3"] * 4
+
+
+def test_an_object_without_text_does_not_hide_an_error_of_run():
+    def fails(a, value):
+        raise ZeroDivisionError("the user's")
+
+    with pytest.raises(ZeroDivisionError, match="the user's") as caught:
+        jaxnet.sweep(fails, {"a": [1.0]}, structural={"value": [Textless()]})
+    assert "with value=Textless" in caught.value.__notes__
+
+
 def test_mean_and_standard_error_over_the_seeds():
     """The lines of pandas in the documentation, against NumPy."""
 
@@ -203,7 +232,7 @@ def test_results_of_different_shapes_are_refused():
     )
     with helpers.refused(ValueError, *words):
         jaxnet.sweep(parameters, {"key": KEYS}, structural={"width": [2, 3]})
-    with helpers.refused(ValueError, "float32[] with n=0 and another tree with n=1 at 'a'"):
+    with helpers.refused(ValueError, "float32[] with n=0 and nothing with n=1 at 'a'"):
         jaxnet.sweep(lambda a, n: [{"a": a}, {"b": a}][n], {"a": [1.0]}, structural={"n": [0, 1]})
 
 

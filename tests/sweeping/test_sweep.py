@@ -247,6 +247,27 @@ print(0 < done < 100_000, bool(found.done[:done].all()), bool((found.results[:do
     assert printed.split() == ["True"] * 4
 
 
+def test_a_second_ctrl_c_does_not_wait_for_the_chunks_that_run():
+    """They would run for an hour."""
+    script = """
+import os, signal, time, jax, jaxnet
+def press(_):
+    for _ in range(2):
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(1)
+    time.sleep(3600)
+def run(a):
+    jax.debug.callback(press, a)
+    return a
+try:
+    jaxnet.sweep(run, {"a": [1.0]})
+except KeyboardInterrupt:
+    print("interrupted", flush=True)
+    os._exit(0)
+"""
+    assert helpers.run_plainly(script) == "interrupted\n"
+
+
 def branching(a):
     return a if a > 1 else -a
 
