@@ -26,6 +26,9 @@ from jaxnet.sweeping.run import TracedRun
 _MOST_RUNS = 4096  # side by side on a device
 _CACHE = 2**21  # bytes of the largest output in a loop; the loop takes two to four times as many
 
+_OPTIONS_ON_CPU: dict[str, Any] = {"xla_backend_optimization_level": 1}
+"""A fifth less time to compile than with the default, 3, and programs that are as fast."""
+
 
 class Chunk(NamedTuple):
     """A compiled program for a part of the runs of one combination of structural values.
@@ -148,7 +151,8 @@ def _find_program(
 
 def _compile(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Compiled:
     """Compiles `size` runs side by side."""
-    return _trace(traced, mesh, size, constants).lower().compile()
+    options = _OPTIONS_ON_CPU if mesh.devices.flat[0].platform == "cpu" else None
+    return _trace(traced, mesh, size, constants).lower().compile(options)
 
 
 def _trace(traced: TracedRun, mesh: Mesh, size: int, constants: list[Any]) -> jax.stages.Traced:

@@ -75,13 +75,13 @@ class AllRuns:
 class Programs:
     """The programs of all combinations of structural values, each compiled when it is needed.
 
-    The next ones are compiled in threads, as many as there are cores, while one is compiled or run.
+    The next ones are compiled in threads while one is compiled or run.
     """
 
     def __init__(self, make: Callable[[int], Chunk]) -> None:
         """Takes the function that compiles the program of a combination."""
         self._make = make
-        self._pool = ThreadPoolExecutor(count_cores())
+        self._pool = ThreadPoolExecutor(_count_compilers())
         self._compiling: dict[int, Future[Chunk]] = {}
         # A context manager such as `jax.enable_x64` sets an option for its own thread only.
         in_thread = self._pool.submit(compilation.settings).result()
@@ -108,6 +108,11 @@ class Programs:
     def close(self) -> None:
         """Stops compiling; a program that is being compiled is finished in its thread."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _count_compilers() -> int:
+    """The number of programs to compile at the same time; XLA uses two cores for each."""
+    return max(count_cores() // 2, 1)
 
 
 def run_chunks(
@@ -146,7 +151,7 @@ def run_chunks(
     def make_some() -> bool:
         """Visits each group once; returns whether there was anything to make."""
         left, before = list(range(len(groups))), results.count
-        while not interrupted() and (chosen := claims.choose(groups, left, 1 + count_cores())):
+        while not interrupted() and (chosen := claims.choose(groups, left, 1 + _count_compilers())):
             left.remove(chosen[0])
             if chunk := programs.get(chosen, interrupted):
                 for runs in claims.ranges(groups[chosen[0]], chunk.size):
