@@ -129,6 +129,15 @@ def loss_calling_back(factor):
     return loss
 
 
+def loss_calling(function):
+    def loss(outputs, targets):
+        shape = jax.ShapeDtypeStruct(targets.shape[:1], jnp.float32)
+        weights = jax.pure_callback(function, shape, targets)
+        return weights * jaxnet.squared_error(outputs, targets)
+
+    return loss
+
+
 def linen_network(bias):
     module = flax.linen.Dense(1, use_bias=bias)
     return jaxnet.Network(
@@ -222,6 +231,13 @@ PAIRS = {
     "custom_jvp": [{"loss": loss_with_jvp(factor)} for factor in (2.0, 3.0)],
     "custom_vjp": [{"loss": loss_with_vjp(factor)} for factor in (2.0, 3.0)],
     "callback": [{"loss": loss_calling_back(factor)} for factor in (2.0, 3.0)],
+    "code of a callback": [
+        {"loss": loss_calling(function)}
+        for function in (
+            lambda t: np.full(len(t), 2, np.float32),
+            lambda t: np.full(len(t), 3, np.float32),
+        )
+    ],
     "namespace": [
         {"loss": loss_holding(types.SimpleNamespace(f=factor), lambda v: v.f)}
         for factor in (2.0, 3.0)
