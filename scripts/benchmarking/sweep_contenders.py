@@ -25,7 +25,7 @@ class Size(NamedTuple):
     compiled: int = 8
 
 
-SIZES = {"full": Size(), "quick": Size((8, 32), (0.001, 0.01), 4, 2, 2, 4, 2)}
+SIZES = {"full": Size(), "quick": Size((8, 32), (0.001, 0.01), 4, 2, 2, 4, 1)}
 
 
 Train = Callable[[Size, np.ndarray, np.ndarray], np.ndarray]
