@@ -5,6 +5,6 @@
 #     sh examples/launch_processes.sh [arguments of many_networks.py]
 
 for process in 1 2 3; do
-    ${PYTHON:-python} "$(dirname "$0")/many_networks.py" "$@" &
+    "${PYTHON:-python}" "$(dirname "$0")/many_networks.py" "$@" &
 done
 wait

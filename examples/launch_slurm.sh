@@ -9,4 +9,4 @@
 #     python examples/many_networks.py
 
 cd "${SLURM_SUBMIT_DIR:-.}" || exit 1
-exec ${PYTHON:-python} examples/many_networks.py --part "$SLURM_ARRAY_TASK_ID" "${PARTS:-8}"
+exec "${PYTHON:-python}" examples/many_networks.py --part "$SLURM_ARRAY_TASK_ID" "${PARTS:-8}"
