@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxnet.core import checks
-from jaxnet.core.dtypes import is_native, is_real
+from jaxnet.core.dtypes import is_key, is_native, is_real
 
 
 def named_leaves(tree: Any) -> dict[str, Any]:
@@ -24,6 +24,15 @@ def named_leaves(tree: Any) -> dict[str, Any]:
     if len(named) == len(leaves):
         return named
     return {jax.tree_util.keystr(p): leaf for p, leaf in leaves}
+
+
+def plain_leaves(tree: Any) -> list[Any]:
+    """Returns the leaves of a tree as arrays that NumPy can hold: a key becomes its data.
+
+    >>> [leaf.shape for leaf in plain_leaves({"key": jax.random.key(0), "rate": jnp.ones(3)})]
+    [(2,), (3,)]
+    """
+    return [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
 
 
 def types(tree: Any) -> tuple[Any, tuple[Any, ...]]:

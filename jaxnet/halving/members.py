@@ -119,11 +119,11 @@ def _trace_member(start: Start, run: Advance, grid: Grid, structural: dict[str, 
         new, new_score = jax.lax.fori_loop(
             made, after, lambda _, pair: call(pair[0], values, number), pair
         )
-        return (new_score, to_plain(new)), finite.all_finite(new_score)
+        return (new_score, trees.plain_leaves(new)), finite.all_finite(new_score)
 
     values, number = of_grid
     count = jax.ShapeDtypeStruct((), jnp.int32)
-    plain = jax.eval_shape(to_plain, state)
+    plain = jax.eval_shape(trees.plain_leaves, state)
     return Member(trace_program(go_on, (values, count, count), (number, plain)), state)
 
 
@@ -160,16 +160,8 @@ class _Traced:
         return jax.tree.unflatten(structure, strong)
 
 
-# The state as the host keeps it: a list of NumPy's arrays, in which keys are their data.
-
-
-def to_plain(state: PyTree) -> list[Any]:
-    """Returns the leaves of a state, with the data of its keys."""
-    return [jax.random.key_data(a) if is_key(a) else a for a in jax.tree.leaves(state)]
-
-
 def from_plain(leaves: list[Any], types: PyTree) -> PyTree:
-    """Returns a state of these types from its leaves."""
+    """Returns a state of these types from its leaves; the inverse of `trees.plain_leaves`."""
     kinds, structure = jax.tree.flatten(types)
     restored = map(_from_plain_leaf, leaves, kinds)
     return jax.tree.unflatten(structure, restored)

@@ -18,8 +18,7 @@ from jax.extend.core import Jaxpr, jaxprs_in_params
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jaxtyping import Array, PyTree
 
-from jaxnet.core import compilation
-from jaxnet.core.dtypes import is_key
+from jaxnet.core import compilation, trees
 from jaxnet.sweeping.grid import Grid
 from jaxnet.sweeping.run import TracedRun
 
@@ -52,8 +51,7 @@ class Chunk(NamedTuple):
     def compute(self, shared: PyTree, own: PyTree) -> tuple[list[np.ndarray], np.ndarray]:
         """Computes the leaves of the results of `size` runs, and which of them are finite."""
         results, is_finite = self.program(shared, own)
-        leaves = [jax.random.key_data(a) if is_key(a) else a for a in jax.tree.leaves(results)]
-        return jax.device_get((leaves, is_finite))
+        return jax.device_get((trees.plain_leaves(results), is_finite))
 
 
 def count_workers() -> int:

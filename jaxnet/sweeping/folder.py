@@ -73,6 +73,7 @@ class SweepFolder:
         self._damaged: dict[str, range] = {}
         self._own_groups: set[int] = set()
         self._made: list[_Made] = []
+        self._size = 0  # bytes of what is made
         self._saved_at = time.perf_counter()
         self._writer, self._writing = ThreadPoolExecutor(1), Future[None]()
         self._writing.set_result(None)
@@ -160,14 +161,14 @@ class SweepFolder:
         """Takes the results of some runs, and writes all of the last two seconds."""
         self._results.put(runs, leaves, diverged)
         self._made.append(_Made(runs, leaves, diverged))
-        size = sum(leaf.nbytes for made in self._made for leaf in made.leaves)
-        if size >= _BYTES or time.perf_counter() - self._saved_at >= _SECONDS:
+        self._size += sum(leaf.nbytes for leaf in leaves)
+        if self._size >= _BYTES or time.perf_counter() - self._saved_at >= _SECONDS:
             self._save()
 
     def _save(self) -> None:
         """Starts to write what is not in a file, after what is being written."""
         self._writing.result()
-        made, self._made = self._made, []
+        made, self._made, self._size = self._made, [], 0
         self._writing = self._writer.submit(self._write, made)
         self._saved_at = time.perf_counter()
 
@@ -197,10 +198,10 @@ class SweepFolder:
 
     def load(self) -> None:
         """Loads the files that are new since the last time. Damaged ones count as missing."""
-        known = self._loaded | self._damaged.keys()
-        for name in sorted(os.listdir(self._path)):
-            match = _FILE.fullmatch(name)
-            if match and name not in known:
+        names = os.listdir(self._path)
+        new = [name for name in names if name not in self._loaded and name not in self._damaged]
+        for name in sorted(new):
+            if match := _FILE.fullmatch(name):
                 runs = range(int(match[1]), int(match[2]))
                 try:
                     self._load(name, runs)

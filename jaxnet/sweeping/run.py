@@ -108,10 +108,11 @@ def trace_runs(run: Run, grid: Grid) -> list[TracedRun]:
         InvalidValue: the results have other shapes for some structural values than for others.
     """
     traced: list[TracedRun] = []
-    for combination in grid.combinations():
+    combinations = grid.combinations()
+    for combination in combinations:
         with explain_errors(run, grid, combination):
             traced.append(_trace_run(run, grid, combination))
-        _check_types(traced[0].types[0], traced[-1].types[0], grid.combinations()[0], combination)
+        _check_types(traced[0].types[0], traced[-1].types[0], combinations[0], combination)
     return traced
 
 

@@ -4,13 +4,13 @@ import mmap
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from jaxnet.core.dtypes import is_key
+from jaxnet.core import trees
 
 _ALIGNMENT = 64  # bytes
 
@@ -35,21 +35,17 @@ class Results:
     Attributes:
         done: which runs are complete.
         diverged: which of them returned a non-finite number.
+        count: the number of complete runs.
     """
 
     def __init__(self, types: PyTree, runs: int, folder: Path | None = None) -> None:
         """Makes room for results of these types; in a temporary file if there is a folder."""
         self._structure = jax.tree.structure(types)
-        leaves = [_plain(leaf) for leaf in jax.tree.leaves(types)]
+        leaves = jax.eval_shape(trees.plain_leaves, types)
         rows = [jax.ShapeDtypeStruct((runs, *leaf.shape), leaf.dtype) for leaf in leaves]
         self._storage: Storage = _Memory(rows) if folder is None else _TemporaryFile(rows, folder)
         self.done, self.diverged = np.zeros(runs, bool), np.zeros(runs, bool)
-        self._count = 0
-
-    @property
-    def count(self) -> int:
-        """The number of complete runs."""
-        return self._count
+        self.count = 0
 
     def are_complete(self, runs: range) -> bool:
         """Whether all of these runs are complete."""
@@ -59,7 +55,7 @@ class Results:
         """Takes the results of some runs, and which of them diverged."""
         rows = slice(runs.start, runs.stop)
         self._storage.write(runs.start, leaves)
-        self._count += len(runs) - int(self.done[rows].sum())
+        self.count += len(runs) - int(self.done[rows].sum())
         self.done[rows], self.diverged[rows] = True, diverged
 
     def missing(self, runs: range, most: int) -> Iterator[range]:
@@ -82,11 +78,6 @@ class Results:
         """Returns the results with the axes of the grid in front."""
         arrays = [a.reshape(*shape, *a.shape[1:]) for a in self._storage.arrays()]
         return jax.tree.unflatten(self._structure, arrays)
-
-
-def _plain(leaf: Any) -> jax.ShapeDtypeStruct:
-    """The type of a leaf as NumPy's; a key becomes its data."""
-    return jax.eval_shape(jax.random.key_data, leaf) if is_key(leaf) else leaf
 
 
 class _Memory:
