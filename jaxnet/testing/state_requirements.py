@@ -60,8 +60,7 @@ def require_donation(subject: Subject) -> str:
 def _pointers(tree: PyTree) -> list[int]:
     """The addresses of the arrays of a tree."""
     leaves = [leaf for leaf in jax.tree.leaves(tree) if isinstance(leaf, jax.Array)]
-    plain = [jax.random.key_data(leaf) if dtypes.is_key(leaf) else leaf for leaf in leaves]
-    return [array.unsafe_buffer_pointer() for array in plain]
+    return [array.unsafe_buffer_pointer() for array in trees.plain_leaves(leaves)]
 
 
 def require_sharding(subject: Subject) -> str:
