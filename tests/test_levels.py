@@ -25,8 +25,9 @@ LEVELS = {
 }
 
 MOST_FILES = {  # 10 in any other sub-package
-    "core": 13,  # small tools in three groups
+    "core": 14,  # small tools in three groups
     "nn": 12,  # ten, and two for tables: embeddings and ensembles
+    "training": 11,  # ten, and the check of a run before it is compiled
     "testing": 18,  # the comparison, its hints, the requirements, and the adapters
 }
 
@@ -153,7 +154,7 @@ def test_functions_have_few_arguments():
         if isinstance(node, ast.FunctionDef)
     ]
     assert {name: count for name, count in functions if count > 10} == {
-        "fitting.fit.fit": 14,
+        "fitting.fit.fit": 15,
         "estimators.base.__init__": 15,
         "estimators.classifier.__init__": 16,
     }

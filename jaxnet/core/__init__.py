@@ -7,6 +7,7 @@ Values and errors:
 - `finite`: whether values are finite, and which are not
 - `arrays`: conversion of lists, NumPy and pandas to checked arrays
 - `trees`: trees of arrays: names of leaves, differences, checks
+- `sharding`: the division of a batch among several devices
 
 Identity of functions (see `DESIGN.md`):
 

@@ -39,8 +39,8 @@ def settled_key(value: Any) -> Hashable | None:
 
     Values with equal keys behave equally, so a trace of one is the trace of the other:
 
-    - A number, a string or a dtype is its own key. The key of a tuple, list or dict is what it
-      contains now.
+    - A number, a string, a dtype or a sharding is its own key. The key of a tuple, list or dict is
+      what it contains now.
     - A function is its code and what that code can read. That is its closure and its defaults,
       which are in the key; its arguments, which are a part of the traced program; JAX's settings,
       which are in the key of every compiled program; and the global variables of its module. The
@@ -82,7 +82,7 @@ def _key(value: Any, within: tuple[int, ...], known: dict[int, Hashable]) -> Has
         return known[id(value)]
     if value is None or type(value) in PLAIN:
         return type(value), repr(value)
-    if isinstance(value, np.dtype):
+    if isinstance(value, (np.dtype, jax.sharding.NamedSharding)):
         return value
     if type(value) is dict:
         return dict, each(*value, *value.values())

@@ -17,10 +17,12 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import jax
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.core.console import note_interrupts, progress_bar, warn
+from jaxnet.core.sharding import find_batch_sharding, place
 from jaxnet.debug.replay import NonFiniteStep
 from jaxnet.fitting.program import Plan, RunState
 from jaxnet.fitting.run_directory import (
@@ -117,6 +119,7 @@ def fit(
     progress: bool = True,
     state: TrainState | None = None,
     checkpoints: str | os.PathLike[str] | Checkpoints | None = None,
+    batch_sharding: NamedSharding | None = None,
 ) -> FitResult:
     """Trains a network: `jaxnet.train` with progress, early stopping, checkpoints and checks.
 
@@ -149,6 +152,8 @@ def fit(
             values, and if JAX traces their functions to the same programs; only `epochs` may be
             larger. The files are written by `save` and hold `(state, history)`;
             `best.safetensors` holds the best parameters.
+        batch_sharding: how the examples of a batch are divided among devices, as in `train`. A run
+            that is resumed on another number of devices is the same to rounding, with a warning.
 
     Returns:
         The parameters, the history, the last state and the reason for stopping.
@@ -223,7 +228,10 @@ def fit(
         validation = check_data("validation", validation, members)
         check_values("validation", validation, given[1])
     checkpoints = check_checkpoints(checkpoints)
-    plan = Plan(objective, optimizer, batch_size, stopping, validation is not None)
+    sharding = find_batch_sharding(batch_sharding, data)
+    data, validation = place("data", data, sharding), place("validation", validation, sharding)
+    key, state = place("key", key, sharding), place("state", state, sharding)
+    plan = Plan(objective, optimizer, batch_size, stopping, validation is not None, sharding)
     trainer = make_trainer(plan, data, validation, key, state, epochs, given)
     with (
         RunDirectory(checkpoints, identify(trainer)) if checkpoints else NoDirectory()

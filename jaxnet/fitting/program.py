@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int
 
@@ -46,6 +47,7 @@ class Plan(NamedTuple):
     batch_size: int | None
     stopping: EarlyStopping
     is_validated: bool
+    batch_sharding: NamedSharding | None = None
 
     def names(self) -> list[str]:
         """The columns of the history."""
@@ -120,7 +122,8 @@ def advance(
 
     def run_epoch(values: Any, arrays: RunData) -> Any:
         before, ended = values
-        batches, patience = arrays.batches(plan.batch_size), plan.stopping.patience
+        batches = arrays.batches(plan.batch_size, plan.batch_sharding)
+        patience = plan.stopping.patience
         epoch = make_epoch(
             plan.objective, plan.optimizer, batches, arrays.validation, plan.stopping
         )
@@ -149,13 +152,18 @@ def sample(plan: Plan, state: TrainState | None, arrays: RunData) -> tuple[Train
     objective = plan.objective
 
     def sample(start: TrainState, arrays: RunData) -> tuple[TrainState, list[Array]]:
-        batches, validation = arrays.batches(plan.batch_size), arrays.validation
+        batches = arrays.batches(plan.batch_size, plan.batch_sharding)
+        validation = arrays.validation
         now = objective.at(batches.fraction(start.step))
         step = make_inner_step(now.cost, plan.optimizer)
         after, metrics = step(start, batches.first(), batches.noise_key)
         if validation is not None:
             held_out = mean_over(
-                objective.network, objective.functions(), after.parameters, validation
+                objective.network,
+                objective.functions(),
+                after.parameters,
+                validation,
+                sharding=plan.batch_sharding,
             )
             metrics |= {f"validation_{name}": value for name, value in held_out.items()}
         return after, [metrics[name] for name in plan.names()]

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Int, Key, UInt32
 
 from jaxnet.training.batches import Batches, Span
@@ -54,9 +55,9 @@ class RunData(NamedTuple):
         member: RunData = jax.tree.map(take, self.axes(), self, is_leaf=lambda axis: axis is None)
         return member
 
-    def batches(self, batch_size: int | None) -> Batches:
+    def batches(self, batch_size: int | None, sharding: NamedSharding | None = None) -> Batches:
         """The batches of the training data."""
-        return Batches(self.data, self.key, batch_size, self.length, self.span)
+        return Batches(self.data, self.key, batch_size, self.length, self.span, sharding)
 
 
 def make_run_data(

@@ -40,8 +40,10 @@ def identify(trainer: Trainer) -> Identity:
         values["epochs"] = int(trainer.arrays.span.epochs)
     functions = {**objective._asdict(), "optimizer": plan.optimizer}
     programs = trainer.fingerprints()
+    sharding = plan.batch_sharding
+    devices = 1 if sharding is None else sharding.num_devices
     return {
-        "environment": environment(),
+        "environment": {**environment(), "devices of a batch": devices},
         "values": {name: outline(value) for name, value in values.items()},
         "programs": {name: outline_program(p) for name, p in programs.items()},
         "outlines": {name: outline(function) for name, function in functions.items()},

@@ -11,11 +11,13 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array, Bool, Float, Key, PyTree
 
 from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
 from jaxnet.core.settled import settled_key
+from jaxnet.core.sharding import is_placed, remove_placement
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting import program
 from jaxnet.fitting.program import EPOCHS_PER_CALL, Plan, RunState
@@ -23,10 +25,10 @@ from jaxnet.fitting.run_data import RunData, make_run_data
 from jaxnet.nn.metrics import Metric
 from jaxnet.training.batches import count_steps, make_span
 from jaxnet.training.data import Data
+from jaxnet.training.run_check import check_run
 from jaxnet.training.state import (
     TrainState,
 )
-from jaxnet.training.train import check_run
 
 Rows = Float[np.ndarray, "_ metrics *members"]
 History = dict[str, np.ndarray]
@@ -84,11 +86,11 @@ class Trainer(NamedTuple):
             begin = compilation.compile_once(
                 program.begin, (self.plan,), arguments, identity=self.functions
             )
-            run = _place(begin(*arguments), self.padded.data.inputs)
+            run = _place(begin(*arguments), self.padded.data.inputs, self.state)
             return run, self._compile(run)
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
-        run = _place(zeros, self.padded.data.inputs)
+        run = _place(zeros, self.padded.data.inputs, self.state)
         return run, self._compile(run)
 
     def _compile(self, run: RunState) -> Advance:
@@ -158,7 +160,10 @@ class Trainer(NamedTuple):
 
     def fingerprints(self) -> dict[str, programs.Fingerprint]:
         """The programs of a run by what they compute; the optimizer's contains the others."""
-        objective, batch_size = self.plan.objective, self.plan.batch_size
+        # On other devices it is the same run, to rounding.
+        plan = self.plan._replace(batch_sharding=None)
+        state, arrays = remove_placement((self.state, self.arrays))
+        objective, batch_size = plan.objective, plan.batch_size
 
         def apply(parameters: PyTree, arrays: RunData) -> Array:
             batches = arrays.batches(batch_size)
@@ -168,18 +173,18 @@ class Trainer(NamedTuple):
         def evaluate(function: Metric, outputs: Array, arrays: RunData) -> Array:
             return function(outputs, arrays.batches(batch_size).first().targets)
 
-        start = tracing.trace(functools.partial(program.begin, self.plan), self.state, self.arrays)
+        start = tracing.trace(functools.partial(program.begin, plan), state, arrays)
         run: RunState = start.out_info
-        applied = tracing.trace(program.map_members(apply), run.state.parameters, self.arrays)
+        applied = tracing.trace(program.map_members(apply), run.state.parameters, arrays)
         evaluated = {
             "loss" if name == "cost" else f"metrics/{name}": tracing.trace(
                 program.map_members(functools.partial(evaluate, function)),
                 applied.out_info,
-                self.arrays,
+                arrays,
             )
             for name, function in objective.functions().items()
         }
-        step = tracing.trace(functools.partial(program.sample, self.plan), self.state, self.arrays)
+        step = tracing.trace(functools.partial(program.sample, plan), state, arrays)
         traced = {"network": applied, **evaluated, "initial state": start, "optimizer": step}
         return {
             name: programs.fingerprint_jaxpr(each.jaxpr.jaxpr, each.jaxpr.consts)
@@ -244,13 +249,29 @@ def _check_run(plan: Plan, arrays: RunData, state: TrainState | None, given: Any
         tracing.shapes(program.map_members(check), state, arrays)
 
 
-def _place(run: PyTree, inputs: Array) -> RunState:
-    """Copies a run to where an epoch on the inputs leaves it.
+def _place(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
+    """Copies a run to where an epoch leaves it: a state that is divided among devices stays so.
 
     From elsewhere, the program would be compiled for both places.
     """
-    sharding = inputs.sharding if inputs.committed else None
-    if isinstance(sharding, jax.sharding.NamedSharding):
-        sharding = jax.sharding.NamedSharding(sharding.mesh, jax.sharding.PartitionSpec())
-    placed: RunState = jax.device_put(run, sharding)
-    return placed
+    placed = list(filter(is_placed, jax.tree.leaves((inputs, start))))
+    everywhere = inputs.sharding if inputs.committed else None
+    if placed:
+        everywhere = NamedSharding(placed[0].sharding.mesh, PartitionSpec())
+    run = jax.device_put(run, everywhere)
+    if start is None:
+        return run
+
+    def like(tree: PyTree, other: PyTree) -> PyTree:
+        return jax.tree.map(
+            lambda a, b: jax.device_put(a, b.sharding) if is_placed(b) else a, tree, other
+        )
+
+    state = run.state
+    parameters = like(state.parameters, start.parameters)
+    optimizer_state = like(state.optimizer_state, start.optimizer_state)
+    best = state.best
+    if best is not None:
+        best = best._replace(parameters=like(best.parameters, start.parameters))
+    state = state._replace(parameters=parameters, optimizer_state=optimizer_state, best=best)
+    return run._replace(state=state)

@@ -44,7 +44,8 @@ def export(
     Raises:
         TypeError: `network` is not a `Network`, or `path` is not a path.
         ValueError: the parameters do not match the network or are non-finite; the example is
-            missing or does not match the network; the network does not accept every batch size.
+            missing or does not match the network; the network does not accept every batch size, or
+            divides its values among several devices.
         OSError: the file cannot be written; an existing file is unchanged.
 
     Reference: https://docs.jax.dev/en/latest/export/export.html, which guarantees that an
@@ -72,6 +73,11 @@ def export(
 
     with tracing.trace_anew():
         program = jax.export.export(jax.jit(outputs), platforms=("cpu", "cuda"))(inputs)
+    if program.nr_devices != 1:
+        raise checks.InvalidValue(
+            f"expected a network that computes on one device. Received: one whose apply constrains "
+            f"its values to {program.nr_devices} devices"
+        )
     with atomic_write(path) as file:
         file.write(program.serialize())
 

@@ -131,10 +131,26 @@ def trace_program(function: Callable[[Any, Any], Any], shared: PyTree, own: PyTr
     """Traces `function(shared, own) -> (results, is_finite)` for arguments of these types."""
     traced = tracing.trace(function, shared, own)
     program = traced.jaxpr.jaxpr
+    _check_devices(program)
     precision = jnp.result_type(float)  # float64 mode may compile the same program differently
     structure = jax.tree.structure(((shared, own), traced.out_info))
     identity = programs.fingerprint_jaxpr(program, ()), structure, precision
     return TracedRun(program, traced.jaxpr.consts, (shared, own), traced.out_info, identity)
+
+
+def _check_devices(program: Jaxpr) -> None:
+    """Checks that a run divides nothing among devices, which the runs themselves are."""
+    for part in (program, *tracing.inner_programs(program)):
+        for equation in part.eqns:
+            if equation.primitive.name != "sharding_constraint":
+                continue
+            devices = equation.params["sharding"].num_devices
+            if devices > 1:
+                raise checks.InvalidValue(
+                    "expected a run that computes on one device, since a sweep divides the runs "
+                    f"among the devices. Received: one that divides its values among {devices} "
+                    "devices, as batch_sharding does"
+                )
 
 
 def argument_types(grid: Grid) -> tuple[tuple[jax.ShapeDtypeStruct, ...], jax.ShapeDtypeStruct]:

@@ -9,5 +9,6 @@
 - `state`: everything that changes from step to step
 - `updates`: how an optimizer is called
 - `step`: one step of gradient descent, `make_step`
+- `run_check`: checks a run by tracing its first step
 - `train`: steps within epochs, as one compiled program
 """

@@ -7,14 +7,15 @@ runs on almost as many examples do.
 
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding
 from jax.typing import ArrayLike
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnet.core import checks
+from jaxnet.core.sharding import constrain
 from jaxnet.nn.network import Network
-from jaxnet.training.data import Data
+from jaxnet.training.data import Data, take_rows
 from jaxnet.training.keys import noise_key
 from jaxnet.training.shuffle import shuffle
 
@@ -68,6 +69,7 @@ class Batches(NamedTuple):
         batch_size: the number of examples per batch; `None` for the full batch.
         length: the number of examples, if rows of padding follow after them; None if not.
         span: of the training, if the network depends on it.
+        sharding: how a batch is divided among devices; None if it is not.
     """
 
     data: Data
@@ -75,6 +77,7 @@ class Batches(NamedTuple):
     batch_size: int | None
     length: Int[Array, ""] | None = None
     span: Span | None = None
+    sharding: NamedSharding | None = None
 
     @property
     def examples(self) -> Count:
@@ -113,13 +116,13 @@ class Batches(NamedTuple):
         order = shuffle(self.key, epoch, self.examples, rows)
         padded = jnp.pad(order, (0, steps * self.batch_size - rows)).reshape(steps, -1)
         places = jnp.arange(steps * self.batch_size, dtype=jnp.int32).reshape(steps, -1)
-        return padded, places < self.examples
+        return constrain((padded, places < self.examples), self.sharding, axis=1)
 
     def take(self, rows: Int[Array, " batch"], real: Bool[Array, " batch"]) -> Data:
         """The batch of those rows, with weight 0 for padding."""
         if self.batch_size is None:
-            return self.data
-        batch: Data = jax.tree.map(lambda array: array[rows], self.data)
+            return constrain(self.data, self.sharding)
+        batch: Data = take_rows(self.data, rows, self.sharding)
         if self.length is None and len(self.data.inputs) % self.batch_size == 0:
             return batch
         weights = jnp.ones(self.batch_size) if batch.weights is None else batch.weights

@@ -9,10 +9,12 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Num
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Int, Num
 
 from jaxnet.core import arrays, checks, console, dtypes
 from jaxnet.core.finite import first_nonfinite
+from jaxnet.core.sharding import constrain
 
 
 class Data(NamedTuple):
@@ -140,6 +142,12 @@ def pad_rows(array: Array) -> Array:
         return array
     rows = np.asarray(array)
     return place_like(array, np.concatenate([rows, np.repeat(rows[:1], padding, axis=0)]))
+
+
+def take_rows(tree: Any, rows: Int[Array, " batch"], sharding: NamedSharding | None) -> Any:
+    """Takes rows of traced arrays, and divides them among devices if there is a sharding."""
+    rows = constrain(rows, sharding)
+    return constrain(jax.tree.map(lambda array: array[rows], tree), sharding)
 
 
 def place_like(array: Array, other: np.ndarray) -> Array:

@@ -11,10 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 from jaxtyping import Array, Float, Int, PyTree
 
 from jaxnet.core import arrays, checks, compilation, tracing, trees
 from jaxnet.core.settled import settled_key
+from jaxnet.core.sharding import constrain, find_batch_sharding, place, replicate
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
@@ -26,6 +28,7 @@ from jaxnet.training.data import (
     pad,
     pad_rows,
     place_like,
+    take_rows,
 )
 from jaxnet.training.objective import (
     check_means,
@@ -46,6 +49,7 @@ def evaluate(
     metrics: Mapping[str, Metric],
     *,
     batch_size: int = SLICE,
+    batch_sharding: NamedSharding | None = None,
 ) -> dict[str, Float[Array, ""]]:
     """Computes the weighted means of losses and metrics over data, in batches.
 
@@ -55,6 +59,7 @@ def evaluate(
         data: `(inputs, targets)` or `(inputs, targets, weights)`, as in `fit`.
         metrics: losses and metrics by name.
         batch_size: the number of examples that are processed at a time, which bounds the memory.
+        batch_sharding: how these examples are divided among devices, as in `train`.
 
     Returns:
         The means by name.
@@ -73,9 +78,11 @@ def evaluate(
     given, data = data, check_data("data", data)
     batch_size = checks.integer("batch_size", batch_size, 1)
     check_metrics(metrics)
+    sharding = find_batch_sharding(batch_sharding, data)
     check_means(network, metrics, parameters, data, "data", given)
-    data = scale_weights(data)
-    static = network, dict(metrics), batch_size
+    parameters = place("parameters", parameters, sharding)
+    data = scale_weights(place("data", data, sharding))
+    static = network, dict(metrics), batch_size, sharding
     identity = settled_key(static)
     if identity is not None and can_be_padded(*data):
         data = pad(data)
@@ -87,10 +94,11 @@ def _mean_over(
     network: Network,
     functions: Mapping[str, Metric],
     batch_size: int,
+    sharding: NamedSharding | None,
     parameters: PyTree,
     data: Data,
 ) -> dict[str, Array]:
-    return mean_over(network, functions, parameters, data, batch_size)
+    return mean_over(network, functions, parameters, data, batch_size, sharding)
 
 
 def mean_over(
@@ -99,6 +107,7 @@ def mean_over(
     parameters: PyTree,
     data: Data,
     batch_size: int = SLICE,
+    sharding: NamedSharding | None = None,
 ) -> dict[str, Array]:
     """The weighted means of functions of the outputs, for checked arguments and scaled weights."""
 
@@ -108,12 +117,12 @@ def mean_over(
 
     examples = len(data.inputs)
     if examples <= batch_size:
-        return evaluate_slice(data)[0]
+        return evaluate_slice(constrain(data, sharding))[0]
     if data.weights is None:
         data = data._replace(weights=jnp.ones(examples))
 
     def evaluate_from(start: Int[Array, ""]) -> Any:
-        batch, new = _slice(data, start, batch_size)
+        batch, new = _slice(data, start, batch_size, sharding)
         return evaluate_slice(batch._replace(weights=jnp.where(new, batch.weights, 0)))
 
     means, weights = jax.lax.map(evaluate_from, jnp.arange(0, examples, batch_size))
@@ -135,6 +144,7 @@ def predict(
     inputs: Any,
     *,
     batch_size: int = SLICE,
+    batch_sharding: NamedSharding | None = None,
 ) -> Float[Array, "examples ..."]:
     """Computes the network's outputs for all inputs, in batches and without noise.
 
@@ -143,6 +153,8 @@ def predict(
         parameters: the network's.
         inputs: `[examples, ...]`, a JAX array or anything that becomes float32, as in `fit`.
         batch_size: the number of examples that are processed at a time, which bounds the memory.
+        batch_sharding: how these examples are divided among devices, as in `train`. Every device
+            then has all outputs.
 
     Raises:
         ValueError, TypeError: an invalid argument, before anything is compiled.
@@ -159,7 +171,10 @@ def predict(
         raise checks.InvalidValue(
             f"expected inputs of shape [examples, features]. Received: {list(inputs.shape)}"
         )
-    static, given, examples = (network, batch_size), inputs, len(inputs)
+    sharding = find_batch_sharding(batch_sharding, inputs)
+    parameters = place("parameters", parameters, sharding)
+    inputs = place("inputs", inputs, sharding)
+    static, given, examples = (network, batch_size, sharding), inputs, len(inputs)
     identity = settled_key(static)
     if identity is not None and can_be_padded(inputs):
         inputs = pad_rows(inputs)
@@ -175,21 +190,34 @@ def predict(
     return place_like(outputs, np.asarray(outputs)[:examples])  # slicing on the device compiles
 
 
-def _predict(network: Network, batch_size: int, parameters: PyTree, inputs: Array) -> Array:
+def _predict(
+    network: Network,
+    batch_size: int,
+    sharding: NamedSharding | None,
+    parameters: PyTree,
+    inputs: Array,
+) -> Array:
     examples = len(inputs)
     if examples <= batch_size:
-        return network.apply(parameters, inputs)
+        outputs = network.apply(parameters, constrain(inputs, sharding))
+        return replicate(outputs, sharding)
+
+    def evaluate_from(start: Int[Array, ""]) -> Array:
+        batch, _ = _slice(inputs, start, batch_size, sharding)
+        return network.apply(parameters, batch)
+
     starts = jnp.arange(0, examples, batch_size)
-    blocks = jax.lax.map(
-        lambda start: network.apply(parameters, _slice(inputs, start, batch_size)[0]), starts
-    )
+    blocks = replicate(jax.lax.map(evaluate_from, starts), sharding)
     last = examples - (len(starts) - 1) * batch_size
     return jnp.concatenate([blocks[:-1].reshape(-1, *blocks.shape[2:]), blocks[-1, -last:]])
 
 
-def _slice(tree: Any, start: Int[Array, ""], size: int) -> Any:
+def _slice(tree: Any, start: Int[Array, ""], size: int, sharding: NamedSharding | None) -> Any:
     """Takes `size` rows from `start`, or the last ones; a mask tells those from `start` on."""
     rows = len(jax.tree.leaves(tree)[0])
-    sliced = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), tree)
-    first = jnp.minimum(start, rows - size)
-    return sliced, first + jnp.arange(size) >= start
+    places = jnp.minimum(start, rows - size) + jnp.arange(size)
+    if sharding is None:
+        taken = jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, size), tree)
+    else:  # a slice would copy all rows to every device
+        taken = take_rows(tree, places, sharding)
+    return taken, places >= start

@@ -5,16 +5,17 @@ The loops over steps and over epochs are inside the compiled program. `train` ca
 learning rate.
 """
 
-import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import optax
 from jax.extend.core import jaxpr_as_fun
-from jaxtyping import Array, Float, Key, PyTree
+from jax.sharding import NamedSharding
+from jaxtyping import Array, Float, Key
 
-from jaxnet.core import checks, tracing, trees
+from jaxnet.core import checks
+from jaxnet.core.sharding import constrain, find_batch_sharding, place
 from jaxnet.nn.losses import Loss, plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
@@ -23,14 +24,11 @@ from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import (
     Objective,
-    blame,
-    check_means,
-    check_outputs,
     make_objective,
     scale_weights,
     total_weight,
-    weighted_means,
 )
+from jaxnet.training.run_check import check_run
 from jaxnet.training.state import (
     BEST_COST,
     EarlyStopping,
@@ -58,6 +56,7 @@ def train(
     validation: DataLike | None = None,
     metrics: Mapping[str, Metric] | None = None,
     state: TrainState | None = None,
+    batch_sharding: NamedSharding | None = None,
 ) -> tuple[TrainState, dict[str, Float[Array, " epochs"]]]:
     """Trains a network, as one pure function to be compiled: `jax.jit(lambda key: train(...))`.
 
@@ -80,6 +79,15 @@ def train(
             size, this call continues that run: the count of epochs and the best parameters are
             kept. Otherwise training continues from the parameters, optimizer state and step, and
             the best parameters and the count of epochs start anew.
+        batch_sharding: how the examples of a batch are divided among devices, such as
+            `NamedSharding(mesh, PartitionSpec("batch"))`, on a mesh of Auto axes. See below.
+
+    **Several devices.** With `batch_sharding`, each device computes the gradient of its share of a
+    batch, and a step adds them up in one all-reduce. Data and state that are not placed on a device
+    are copied to all of them. A state that is placed keeps its sharding, so that parameters and
+    optimizer state can be divided too (FSDP). The result is that of one device, to rounding. The
+    default is the sharding of data whose rows are on several devices. Under `jax.jit`, JAX does not
+    tell where the data are: there, every device computes the whole batch without `batch_sharding`.
 
     The best parameters do not record which loss chose them. To continue on the same data with
     another loss, pass `state._replace(best=None)`.
@@ -117,9 +125,12 @@ def train(
     checks.integer("epochs", epochs, 1)
     given, data = (data, validation), check_data("data", data)
     epochs, batch_size = check_steps(epochs, batch_size, data)
+    sharding = find_batch_sharding(batch_sharding, data)
     if validation is not None:
         validation = check_data("validation", validation)
     check_run(objective, optimizer, data, validation, key, state, given)
+    data, validation = place("data", data, sharding), place("validation", validation, sharding)
+    key, state = place("key", key, sharding), place("state", state, sharding)
     if state is None:
         state = make_state(network, optimizer, key)
     number = None if validation is None else fingerprint(data, validation, batch_size)
@@ -127,7 +138,8 @@ def train(
     data = scale_weights(data)
     if validation is not None:
         validation = scale_weights(validation)
-    batches = Batches(data, key, batch_size, span=make_span(network, state.step, epochs))
+    span = make_span(network, state.step, epochs)
+    batches = Batches(data, key, batch_size, span=span, sharding=sharding)
     epoch = make_epoch(objective, optimizer, batches, validation)
     return jax.lax.scan(lambda state, _: epoch(state), state, length=epochs)
 
@@ -162,14 +174,18 @@ def make_epoch(
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         number = count_epochs(state, batches)
         if batches.batch_size is None:
-            state, metrics = step(state, batches.data)
+            state, metrics = step(state, constrain(batches.data, batches.sharding))
         else:
             steps = None if batches.length is None else batches.steps
             state, (means, weights) = _scan(take_step, state, batches.rows(number), steps)
             metrics = {name: plain_mean(values, weights) for name, values in means.items()}
         if validation is not None:
             held_out = mean_over(
-                objective.network, objective.functions(), state.parameters, validation
+                objective.network,
+                objective.functions(),
+                state.parameters,
+                validation,
+                sharding=batches.sharding,
             )
             metrics |= {f"validation_{name}": value for name, value in held_out.items()}
             state = keep_best(state, held_out[stopping.monitor], number + 1, stopping)
@@ -201,100 +217,3 @@ def _scan(function: Any, carry: Any, rows: Any, length: Any) -> Any:
     most = len(jax.tree.leaves(rows)[0])
     results = jax.tree.map(lambda one: jax.numpy.zeros((most, *one.shape), one.dtype), types)
     return jax.lax.fori_loop(0, length, body, (carry, results))
-
-
-def check_run(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    data: Data,
-    validation: Data | None,
-    key: Key[Array, ""],
-    state: TrainState | None,
-    given: tuple[Any, Any],
-) -> None:
-    """Traces the first step, on all data, and the losses of the validation data.
-
-    Args:
-        objective, optimizer, data, validation, key, state: the parts of a run.
-        given: data and validation as the caller passed them, for error messages.
-    """
-    network, now = objective.network, objective.at(0.0)
-    parameters = tracing.shapes(network.init, key) if state is None else state.parameters
-    optimizer_state = tracing.shapes(optimizer.init, parameters)
-    if state is None:
-        count: Any = jax.ShapeDtypeStruct((), jax.numpy.int32)
-        state = TrainState(parameters, optimizer_state, count)
-    outputs = _check_step(now, optimizer, data, key, state, optimizer_state, given[0])
-    if validation is None:
-        return
-    if _row_types(validation.inputs) != _row_types(data.inputs):
-        functions = objective.functions()
-        check_means(network, functions, parameters, validation, "validation", given[1])
-        return
-    with blame("validation", validation, given[1]):
-        rows = len(validation.inputs)
-        outputs = jax.tree.map(
-            lambda a: jax.ShapeDtypeStruct((rows, *a.shape[1:]), a.dtype), outputs
-        )
-        check_outputs(objective.functions(), outputs, validation)
-
-
-def _check_step(
-    objective: Objective,
-    optimizer: optax.GradientTransformation,
-    data: Data,
-    key: Key[Array, ""],
-    state: TrainState,
-    optimizer_state: PyTree,
-    given: Any,
-) -> PyTree:
-    """Traces a step, which must keep the types of the optimizer's state.
-
-    The network is traced before the state is compared with `optimizer_state`, which has the types
-    of a new state: parameters of another network would explain a difference too.
-
-    Returns:
-        The types of the network's outputs.
-    """
-    outputs: Any = None
-
-    @functools.wraps(optimizer.update)
-    def update(gradients: PyTree, before: PyTree, *args: Any, **extra: Any) -> Any:
-        trees.same_tree(
-            "leaves of state.optimizer_state", before, "those of the optimizer", optimizer_state
-        )
-        return optimizer.update(gradients, before, *args, **extra)
-
-    def cost(
-        parameters: PyTree, batch: Data, key: Key[Array, ""] | None
-    ) -> tuple[Array, dict[str, Array]]:
-        nonlocal outputs
-        with blame("data", data, given):
-            values = objective.network.apply(parameters, batch.inputs, key=key)
-            outputs = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), values)
-            # The values of the targets, where they are concrete, let a loss check its labels.
-            batch = batch._replace(targets=data.targets)
-            means = weighted_means(objective.functions(), values, batch)
-        return means["cost"], means
-
-    step = make_inner_step(cost, optax.GradientTransformation(optimizer.init, update))
-    try:
-        after, _ = tracing.shapes(
-            lambda state, data, key: step(state, scale_weights(data), key), state, data, key
-        )
-    except (checks.InvalidType, checks.InvalidValue):
-        raise
-    except (TypeError, ValueError) as error:
-        kind = checks.InvalidType if isinstance(error, TypeError) else checks.InvalidValue
-        raise kind("\n".join(str(error).splitlines()[:3])) from error
-    trees.same_tree(
-        "leaves of the optimizer's state after a step",
-        after.optimizer_state,
-        "those before it",
-        state.optimizer_state,
-    )
-    return outputs
-
-
-def _row_types(inputs: Array) -> Any:
-    return inputs.shape[1:], inputs.dtype
