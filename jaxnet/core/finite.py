@@ -48,7 +48,8 @@ def is_finite(tree: PyTree) -> bool:
     """Whether all floating-point numbers in a tree of concrete arrays are finite."""
     floats = list(filter(can_be_nonfinite, jax.tree.leaves(tree)))
     arrays = [leaf for leaf in floats if isinstance(leaf, jax.Array)]
-    if any(device.platform != "cpu" for leaf in arrays for device in leaf.devices()):
+    is_here = all(leaf.is_fully_addressable for leaf in arrays)
+    if not is_here or any(d.platform != "cpu" for leaf in arrays for d in leaf.devices()):
         return bool(_compiled_all_finite(floats))
     return all(bool(np.isfinite(leaf).all()) for leaf in floats)  # in place, nothing compiled
 

@@ -1,4 +1,4 @@
-"""Data parallelism: the examples of a batch are divided among devices.
+"""Data parallelism: the examples of a batch are divided among devices, also of other processes.
 
 Each device computes the gradient of its examples, and the devices add them up. XLA divides the
 work in this way only if the batch is constrained to the devices: without a constraint every device
@@ -9,11 +9,12 @@ from typing import Any, TypeVar
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jaxtyping import PyTree
 
 from jaxnet.core import checks
-from jaxnet.core.dtypes import is_concrete
+from jaxnet.core.dtypes import is_concrete, is_key
 
 NAME = "batch_sharding"
 Tree = TypeVar("Tree")
@@ -65,7 +66,7 @@ def place(name: str, tree: Tree, sharding: NamedSharding | None) -> Tree:
         if sharding is None:
             return leaf
         if not (isinstance(leaf, jax.Array) and leaf.committed):
-            return jax.device_put(leaf, NamedSharding(sharding.mesh, PartitionSpec()))
+            return put(leaf, NamedSharding(sharding.mesh, PartitionSpec()))
         if leaf.sharding.device_set != sharding.device_set:
             raise checks.InvalidValue(
                 f"expected {leaf_name} on the devices of {NAME}, {_ids(sharding)}, or not placed "
@@ -75,6 +76,52 @@ def place(name: str, tree: Tree, sharding: NamedSharding | None) -> Tree:
 
     placed: Tree = jax.tree.map_with_path(place_leaf, tree)
     return placed
+
+
+def put(leaf: Any, sharding: Any) -> Any:
+    """Copies an array to devices; for those of other processes, these pass the same array."""
+    is_here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
+    if sharding is None or sharding.is_fully_addressable or not is_here:
+        return jax.device_put(leaf, sharding)
+    if is_key(leaf):
+        data = put(jax.random.key_data(leaf), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+    values = np.asarray(leaf)
+    return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
+
+
+def fetch(tree: Tree) -> Tree:
+    """Copies arrays on devices of several processes to this one, which all processes call."""
+
+    def fetch_leaf(leaf: Any) -> Any:
+        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+            return leaf
+        if is_key(leaf):
+            data = fetch_leaf(jax.random.key_data(leaf))
+            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return jax.numpy.asarray(multihost_utils.process_allgather(leaf, tiled=True))
+
+    fetched: Tree = jax.tree.map(fetch_leaf, tree)
+    return fetched
+
+
+def spans_processes(tree: PyTree) -> bool:
+    """Whether an array of a tree is on devices of several processes."""
+    return any(
+        isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+        for leaf in jax.tree.leaves(tree)
+    )
+
+
+def check_whole(name: str, tree: PyTree) -> None:
+    """Checks that this process has every value of concrete arrays."""
+    for path, leaf in jax.tree.leaves_with_path(tree):
+        if is_concrete(leaf) and spans_processes(leaf) and not leaf.is_fully_replicated:
+            raise checks.InvalidValue(
+                f"expected {name}{jax.tree_util.keystr(path)} that every process has as a whole, "
+                "such as the same NumPy array in each. Received: rows on the devices of other "
+                "processes"
+            )
 
 
 def is_placed(leaf: Any) -> bool:

@@ -6,5 +6,6 @@
 - `run_identity`: what decides the numbers of a run, kept with a checkpoint and compared on resuming
 - `lock`: one process per directory
 - `run_directory`: the checkpoints of a run
+- `processes`: a run in several processes: what they agree on, and who writes
 - `fit`: progress, early stopping, interrupts and checkpoints
 """

@@ -22,14 +22,13 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.core.console import note_interrupts, progress_bar, warn
-from jaxnet.core.sharding import find_batch_sharding, place
+from jaxnet.core.sharding import find_batch_sharding, place, put, spans_processes
 from jaxnet.debug.replay import NonFiniteStep
+from jaxnet.fitting.processes import Directory, Processes, open_directory
 from jaxnet.fitting.program import Plan, RunState
 from jaxnet.fitting.run_directory import (
     Checkpoints,
     CheckpointWarning,
-    NoDirectory,
-    RunDirectory,
     Saved,
     check_checkpoints,
 )
@@ -233,10 +232,11 @@ def fit(
     key, state = place("key", key, sharding), place("state", state, sharding)
     plan = Plan(objective, optimizer, batch_size, stopping, validation is not None, sharding)
     trainer = make_trainer(plan, data, validation, key, state, epochs, given)
-    with (
-        RunDirectory(checkpoints, identify(trainer)) if checkpoints else NoDirectory()
-    ) as directory:
-        result = _drive(trainer, directory, epochs, on_epoch, progress)
+    processes = Processes(spans_processes((data, state)))
+    identity = identify(trainer) if checkpoints or processes.are_many else None
+    processes.check_same(identity, epochs)
+    with open_directory(checkpoints, identity, processes) as directory:
+        result = _drive(trainer, directory, processes, epochs, on_epoch, progress)
     if directory.failure:
         message = f"fit: the last checkpoint could not be written: {directory.failure}"
         warn(CheckpointWarning(message, result))
@@ -287,7 +287,8 @@ def _check_stopping(
 
 def _drive(
     trainer: Trainer,
-    directory: RunDirectory | NoDirectory,
+    directory: Directory,
+    processes: Processes,
     epochs: int,
     on_epoch: OnEpoch | None,
     progress: bool,
@@ -298,28 +299,33 @@ def _drive(
     """
     run, advance, history, stopped = _start_or_resume(trainer, directory, epochs)
     done, stride = count_rows(history), 1
+    (is_watched,) = processes.agree(on_epoch is not None)
 
     def is_stopped_by_user() -> bool:
         """Calls `on_epoch`; if it raises an error, saves the run, to call it again on resuming."""
-        if not on_epoch:
-            return False
+        error, answer = None, False
         try:
-            return bool(on_epoch(done, trainer.metrics(history[-1]), run.state))
-        except BaseException:
+            if on_epoch:
+                answer = bool(on_epoch(done, trainer.metrics(history[-1]), run.state))
+        except BaseException as raised:
+            error = raised
+        has_failed, is_stopped = processes.agree(error is not None, answer)
+        if has_failed:
             reason = "patience" if run.has_ended else "on_epoch"
             directory.save(_checkpoint(trainer, run, history, reason), wait=True)
-            raise
+            raise error or RuntimeError("fit: on_epoch has raised an error in another process")
+        return bool(is_stopped)
 
     with (
-        progress_bar(epochs, "epoch", progress, done) as bar,
-        note_interrupts("fit", termination=isinstance(directory, RunDirectory)) as interrupted,
+        progress_bar(epochs, "epoch", progress and processes.is_first, done) as bar,
+        note_interrupts("fit", termination=directory.is_saved) as interrupted,
     ):
         if stopped == "on_epoch" and not is_stopped_by_user():
             stopped = ""
         if done == epochs:
             stopped = stopped or "finished"
         while not stopped:
-            until = directory.limit(min(epochs, done + stride))
+            (until,) = processes.agree(directory.limit(min(epochs, done + stride)))
             started, before = time.perf_counter(), run
             run, rows, is_finite = advance(run, until - done)
             seconds = (time.perf_counter() - started) / len(rows)  # per epoch
@@ -329,20 +335,22 @@ def _drive(
             done += len(rows)
             examples = len(trainer.arrays.data.inputs) * math.prod(trainer.shape)
             _show(bar, len(rows), trainer.metrics(rows), examples / seconds)
-            if not on_epoch:
+            if not is_watched:
                 stride = max(1, int(_SECONDS_PER_CALL / seconds))
-            stopped_by_user = is_stopped_by_user()
+            stopped_by_user = is_watched and is_stopped_by_user()
+            received, is_due = processes.agree(interrupted() or 0, directory.is_due(done))
             if run.has_ended:
                 stopped = "patience"
             elif stopped_by_user:
                 stopped = "on_epoch"
             elif done == epochs:
                 stopped = "finished"
-            elif interrupted():
+            elif received:
                 stopped = "interrupted"
-            if stopped or directory.is_due(done):
+            if stopped or is_due:
                 directory.save(_checkpoint(trainer, run, history, stopped), wait=bool(stopped))
-    if interrupted() == signal.SIGTERM:
+    (received,) = processes.agree(interrupted() or 0)
+    if received == signal.SIGTERM:
         raise SystemExit(128 + signal.SIGTERM)
     return _finish(trainer, run, history, stopped)
 
@@ -362,7 +370,7 @@ def _show(bar: Any, epochs: int, metrics: dict[str, Any], speed: float) -> None:
 
 def _fail(
     trainer: Trainer,
-    directory: RunDirectory | NoDirectory,
+    directory: Directory,
     advance: Advance,
     before: RunState,
     history: list[Rows],
@@ -411,14 +419,14 @@ _ROUNDING = (
 
 
 def _start_or_resume(
-    trainer: Trainer, directory: RunDirectory | NoDirectory, epochs: int
+    trainer: Trainer, directory: Directory, epochs: int
 ) -> tuple[RunState, Advance, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
     run, advance = trainer.start()
     history = [np.empty((0, len(trainer.plan.names()), *trainer.shape), np.float32)]
     saved = directory.newest(functools.partial(_checkpoint_types, trainer, run))
     if not saved:
-        if isinstance(directory, RunDirectory):
+        if directory.is_saved:
             run = advance(run, 0).run
             directory.begin(_checkpoint(trainer, run, history, ""))
         return run, advance, history, ""
@@ -448,7 +456,8 @@ def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
     """The saved run, with the types and the placement of the start."""
     state = jax.tree.map(_restore_weak_type, saved.state, start.state)
     run = RunState(state, np.array(True), trainer.have_ended(state))  # type: ignore[arg-type]
-    return jax.device_put(run, jax.tree.map(lambda array: array.sharding, start))
+    restored: RunState = jax.tree.map(lambda leaf, array: put(leaf, array.sharding), run, start)
+    return restored
 
 
 def _restore_weak_type(leaf: Array, start: Array) -> Array:

@@ -104,8 +104,14 @@ class CheckpointWarning(UserWarning):
 
 
 class NoDirectory:
-    """Stands for the directory of a run that is not saved."""
+    """Stands for the directory of a run that is not saved.
 
+    Attributes:
+        is_saved: whether the run is saved.
+        failure: as in `RunDirectory`.
+    """
+
+    is_saved = False
     failure: OSError | None = None
 
     def __enter__(self) -> "NoDirectory":
@@ -128,6 +134,9 @@ class NoDirectory:
     def check_writable(self) -> None:
         """Nothing is written."""
 
+    def begin(self, saved: Saved) -> None:
+        """Nothing is written."""
+
     def save(self, saved: Saved, *, wait: bool = False) -> None:
         """Nothing is written."""
 
@@ -140,8 +149,11 @@ class RunDirectory:
     """The directory of a run, which no other run uses while it is open.
 
     Attributes:
+        is_saved: whether the run is saved.
         failure: the error of the last attempt to write a checkpoint, or None.
     """
+
+    is_saved = True
 
     def __init__(self, checkpoints: Checkpoints, identity: Identity) -> None:
         """Creates and locks the directory."""

@@ -8,6 +8,7 @@ from, puts a difference into words.
 from typing import Any
 
 from jaxnet.core.outlines import difference, outline, outline_program
+from jaxnet.core.sharding import fetch
 from jaxnet.fitting.trainer import Trainer
 from jaxnet.io.environment import environment, settings
 
@@ -29,7 +30,7 @@ def identify(trainer: Trainer) -> Identity:
         "data": trainer.arrays.data,
         "validation": trainer.arrays.validation,
         "key": trainer.arrays.key,
-        "state": trainer.state,
+        "state": fetch(trainer.state),
         "batch_size": plan.batch_size or len(trainer.arrays.data.inputs),
         "patience": plan.stopping.patience,
         "stopping": plan.stopping._replace(patience=None)._asdict(),

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float, Key, PyTree
 from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
 from jaxnet.core.settled import settled_key
-from jaxnet.core.sharding import is_placed, remove_placement
+from jaxnet.core.sharding import fetch, is_placed, put, remove_placement
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting import program
 from jaxnet.fitting.program import EPOCHS_PER_CALL, Plan, RunState
@@ -151,7 +151,8 @@ class Trainer(NamedTuple):
             state: of the run.
             member: which one of the run's members fails; None if it has none.
         """
-        plan, arrays, objective = self.plan, self.arrays, self.plan.objective
+        plan, objective = self.plan, self.plan.objective
+        state, arrays = fetch((state, self.arrays))
         if member is not None:  # metrics may be means over the members
             state = jax.tree.map(lambda leaf: leaf[member], state)
             arrays, objective = arrays.member(member), objective._replace(metrics={})
@@ -258,14 +259,12 @@ def _place(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
     everywhere = inputs.sharding if inputs.committed else None
     if placed:
         everywhere = NamedSharding(placed[0].sharding.mesh, PartitionSpec())
-    run = jax.device_put(run, everywhere)
+    run = jax.tree.map(lambda leaf: put(leaf, everywhere), run)
     if start is None:
         return run
 
     def like(tree: PyTree, other: PyTree) -> PyTree:
-        return jax.tree.map(
-            lambda a, b: jax.device_put(a, b.sharding) if is_placed(b) else a, tree, other
-        )
+        return jax.tree.map(lambda a, b: put(a, b.sharding) if is_placed(b) else a, tree, other)
 
     state = run.state
     parameters = like(state.parameters, start.parameters)

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Num
 
 from jaxnet.core import arrays, checks, console, dtypes
 from jaxnet.core.finite import first_nonfinite
-from jaxnet.core.sharding import constrain
+from jaxnet.core.sharding import check_whole, constrain
 
 
 class Data(NamedTuple):
@@ -45,6 +45,7 @@ def check_data(name: str, data: Any, members: int | None = None) -> Data:
             f"(inputs, targets, weights). Received: {checks.describe(data)}"
         )
     inputs, targets, weights = Data(*data)
+    check_whole(name, Data(inputs, targets, weights))
     inputs = arrays.to_array(f"inputs of {name}", inputs)
     targets = arrays.to_array(f"targets of {name}", targets, integers=np.int32)
     if weights is not None:
