@@ -116,6 +116,10 @@ OF_LION = jaxnet.lion(0.1).init(TREE)
 
 BOWL = problems.Problem("bowl", np.ones(2, np.float32), lambda parameters, step: parameters)
 SHRINKING = adapters.from_step(lambda parameters, gradients: gradients[:1])
+MESH = jax.sharding.Mesh(jax.devices()[:1], ("rows",))
+EVERYWHERE = jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec())
+FEATURES = jax.sharding.NamedSharding(MESH, jax.sharding.PartitionSpec(None, "rows"))
+ONE_DEVICE = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 FOUND = jaxnet.Sweep(
     {"a": jnp.ones(2), "b": jnp.ones(3)},
     {},
@@ -963,6 +967,19 @@ Received: dict {'accuracy': 'accuracy'}
 ValueError: evaluate: expected batch_size of at least 1. Received: -1
 >>> evaluate(batch_size=True)
 TypeError: evaluate: expected an integer for batch_size. Received: bool True
+>>> evaluate(batch_sharding="rows")
+TypeError: evaluate: expected batch_sharding as a jax.sharding.NamedSharding. Received: str 'rows'
+>>> predict(batch_sharding=MESH)
+TypeError: predict: expected batch_sharding as a jax.sharding.NamedSharding. Received: Mesh Mesh(...
+>>> train(batch_sharding=ONE_DEVICE)
+TypeError: train: expected batch_sharding as a jax.sharding.NamedSharding.
+Received: SingleDeviceSharding SingleDeviceSharding(...
+>>> fit(batch_sharding=EVERYWHERE)
+ValueError: fit: expected batch_sharding that divides the first axis alone, such as
+PartitionSpec('rows'). Received: P()
+>>> fit(batch_sharding=FEATURES)
+ValueError: fit: expected batch_sharding that divides the first axis alone, such as
+PartitionSpec('rows'). Received: P(None, 'rows')
 """
 
 STEPS = r"""
