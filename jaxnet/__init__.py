@@ -122,6 +122,11 @@ from jaxnet.debug.summary import (
     Summary as Summary,
     summary as summary,
 )
+from jaxnet.debug.scaling import (
+    Hardware as Hardware,
+    SpeedupEstimate as SpeedupEstimate,
+    estimate_speedup as estimate_speedup,
+)
 from jaxnet.debug.nonfinite import (
     NonFinite as NonFinite,
     find_nonfinite as find_nonfinite,

@@ -1782,6 +1782,25 @@ number of inputs: network. Received: None
 ValueError: summary: expected inputs as rows of equal length. Received: list [[1.0], [1.0, 2.0]]
 >>> summary(NETWORK, "weights")
 TypeError: summary: expected numbers for inputs. Received: dtype <U7, such as np.str_('weights')
+>>> estimate_speedup(PARAMETERS, 64, 8)
+TypeError: estimate_speedup: expected network of type Network. Received: tuple ...
+>>> estimate_speedup(NETWORK, 0, 8)
+ValueError: estimate_speedup: expected batch_size of at least 1. Received: 0
+>>> estimate_speedup(NETWORK, 64.0, 8)
+TypeError: estimate_speedup: expected an integer for batch_size. Received: float 64.0
+>>> estimate_speedup(NETWORK, 64, 0)
+ValueError: estimate_speedup: expected devices of at least 1. Received: 0
+>>> estimate_speedup(NETWORK, 64, 12)
+ValueError: estimate_speedup: expected devices of at most 8, or a multiple of it, since a host has
+so many. Received: 12
+>>> estimate_speedup(NETWORK, 64, 8, 4.74e14)
+TypeError: estimate_speedup: expected hardware of type Hardware. Received: float 474000000000000.0
+>>> estimate_speedup(NETWORK, 64, 8, Hardware(flops=0))
+ValueError: estimate_speedup: expected a finite hardware.flops of at least 1. Received: 0
+>>> estimate_speedup(NETWORK, 64, 8, Hardware(link_seconds=NAN))
+ValueError: estimate_speedup: expected a finite hardware.link_seconds of at least 0. Received: nan
+>>> estimate_speedup(jaxnet.dropout(0.5), 64, 8)
+ValueError: estimate_speedup: expected a network with parameters. Received: dropout(0.5)
 >>> intermediates(mlp, PARAMETERS, INPUTS)
 TypeError: intermediates: expected network of type Network. Received: function ...
 >>> intermediates(NETWORK, OTHERS, INPUTS)
