@@ -2,13 +2,18 @@
 
 import itertools
 import math
+import re
 from fractions import Fraction
+from pathlib import Path
 
 import jax.numpy as jnp
 import pytest
 
 from jaxnet import Hardware, Network, estimate_speedup, mlp
 
+TABLE = re.findall(
+    r"^\| 1e.*$", (Path(__file__).parents[2] / "SCALING.md").read_text(), re.MULTILINE
+)
 INF = 1e300  # a bandwidth that costs nothing
 SIZES, BATCHES, DEVICES = (10**4, 10**6, 10**8), (32, 1024, 65536), (2, 8, 64)
 
@@ -44,21 +49,18 @@ def test_formula(parameters, batch, devices):
     assert found.speedup == pytest.approx(one / several, rel=1e-12)
 
 
-@pytest.mark.parametrize(
-    ("parameters", "batch", "one", "two", "eight", "sixty_four"),
-    [
-        (10**5, 4096, 40, 56, 57, 99),
-        (10**6, 4096, 61, 66, 74, 135),
-        (10**7, 256, 126, 233, 302, 550),
-        (10**7, 65536, 8389, 4364, 1334, 679),
-        (10**9, 65536, 838903, 434944, 131963, 62481),
-    ],
-)
-def test_table(parameters, batch, one, two, eight, sixty_four):
-    """Microseconds that were computed by hand."""
-    found = [estimate_speedup(network(parameters), batch, n) for n in (1, 2, 8, 64)]
-    seconds = [round(1e6 * each.parallel_seconds) for each in found]
-    assert seconds == [one, two, eight, sixty_four]
+@pytest.mark.parametrize("row", TABLE)
+def test_table(row):
+    parameters, batch, *microseconds, of_8, of_64 = (
+        float(cell.replace(",", "")) for cell in row.strip("| ").split("|")
+    )
+    found = [estimate_speedup(network(int(parameters)), int(batch), n) for n in (1, 2, 8, 64)]
+    assert microseconds == [round(1e6 * each.parallel_seconds) for each in found]
+    assert [of_8, of_64] == [round(each.speedup, 1) for each in found[2:]]
+
+
+def test_table_is_there():
+    assert len(TABLE) == 10
 
 
 @pytest.mark.parametrize("parameters", SIZES)
