@@ -115,9 +115,10 @@ class Worker:
 
 
 def measured(
-    workload: Workload, servers: dict[str, Server], quick: bool, repeats: int, bar: tqdm
+    workload: Workload, servers: dict[str, Server], arguments: argparse.Namespace, bar: tqdm
 ) -> dict[str, dict[str, Any]]:
     """Of every contender its times, peak memory and losses, or why it failed."""
+    quick, repeats = arguments.quick, arguments.repeats
     results: dict[str, dict[str, Any]] = {name: {"seconds": [], "cold": []} for name in servers}
     workers = {}
 
@@ -154,8 +155,8 @@ def measured(
             closing = noted(name, worker.ask("close"))
             results[name] |= closing
     short = [name for name in servers if results[name].get("cold", [SHORT])[0] < SHORT]
-    bar.total += len(short) * (repeats - 1)
-    for name in short * (repeats - 1):
+    bar.total += len(short) * (arguments.cold - 1)
+    for name in short * (arguments.cold - 1):
         ran(name, opened(name), "cold")
     return {name: result for name, result in results.items() if "unsuited" not in result}
 
@@ -178,7 +179,7 @@ def compared(arguments: argparse.Namespace) -> list[dict[str, Any]]:
         servers = {modules: stack.enter_context(Server(modules)) for modules in needed}
         for workload in chosen:
             some = {name: servers[REGISTRY[name].modules] for name in names[workload.name]}
-            found = measured(workload, some, arguments.quick, arguments.repeats, bar)
+            found = measured(workload, some, arguments, bar)
             sizes = {key: getattr(workload, key) for key in ("steps", "products", "networks")}
             result = {"name": workload.name, "title": workload.title, **sizes, "contenders": found}
             report.concluded(result)
@@ -234,6 +235,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument(
         "--repeats", type=int, help="steady runs, at least (default 5, with --quick 1)"
     )
+    parser.add_argument(
+        "--cold", type=int, help="processes whose first run is timed, if short (default --repeats)"
+    )
     parser.add_argument("--growth", action="store_true", help="also how cost grows with each size")
     parser.add_argument("--first", action="store_true", help="also how long a first result takes")
     parser.add_argument("--sweeps", action="store_true", help="also 10,000 networks of ten widths")
@@ -248,8 +252,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--worker", nargs="+", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     arguments.repeats = arguments.repeats or (1 if arguments.quick else 5)
-    if arguments.repeats < 1:
-        parser.error("expected --repeats of at least 1")
+    arguments.cold = arguments.repeats if arguments.cold is None else arguments.cold
+    if min(arguments.repeats, arguments.cold) < 1:
+        parser.error("expected --repeats and --cold of at least 1")
     chosen = _chosen(parser, arguments.only, [*names, *EXTRAS])
     if not arguments.only:
         chosen = ["W1", "W5 x64"] if arguments.quick else names

@@ -80,14 +80,16 @@ def fetched(weights: Any) -> Weights:
 # jaxnet.
 
 
-def jaxnet_parts(workload: Workload) -> tuple[Any, Any, Callable[[Any], Any]]:
+def jaxnet_parts(
+    workload: Workload, compute_dtype: Any = None
+) -> tuple[Any, Any, Callable[[Any], Any]]:
     """The network, its loss, and the function from a learning rate to the optimizer."""
     import jaxnet
 
     loss = jaxnet.softmax_cross_entropy if workload.classifies else jaxnet.mean_squared_error
     momentum = functools.partial(jaxnet.sgd, momentum=0.9)
     optimizer = {"adam": jaxnet.adam, "momentum": momentum}[workload.optimizer]
-    return jaxnet.mlp(list(workload.sizes)), loss, optimizer
+    return jaxnet.mlp(list(workload.sizes), compute_dtype=compute_dtype), loss, optimizer
 
 
 def jaxnet_start(optimizer: Any, weights: Any) -> Any:
@@ -100,11 +102,11 @@ def jaxnet_start(optimizer: Any, weights: Any) -> Any:
     return jaxnet.TrainState(parameters, optimizer.init(parameters), jnp.zeros((), jnp.int32))
 
 
-def jaxnet_train(workload: Workload) -> Callable[..., Any]:
+def jaxnet_train(workload: Workload, compute_dtype: Any = None) -> Callable[..., Any]:
     """`train(weights, rate, key, data) -> (weights, history)`, a whole run, to be compiled."""
     import jaxnet
 
-    network, loss, optimizer = jaxnet_parts(workload)
+    network, loss, optimizer = jaxnet_parts(workload, compute_dtype)
 
     def train(weights: Any, rate: Any, key: Any, data: Any) -> Any:
         rule = optimizer(rate)

@@ -48,6 +48,8 @@ def torch_data(task: Task) -> tuple[Any, Any, str]:
     import torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device == "cuda":
+        torch.set_float32_matmul_precision("high")  # TF32, which is JAX's default
     targets = task.targets.astype(np.int64) if task.workload.classifies else task.targets
     return torch.tensor(task.inputs, device=device), torch.tensor(targets, device=device), device
 

@@ -48,8 +48,8 @@ def body(results: dict[str, Any]) -> str:
     parts = [_header(results)]
     if results["workloads"]:
         parts += ["## Training time over the limit's", _ratios(results["workloads"])]
-    for workload in results["workloads"]:
-        parts += [f"## {workload['name']}", *_workload(workload)]
+    for each in results["workloads"]:
+        parts += [f"## {each['name']}", *workload(each)]
     if results["first"]:
         parts += ["## The first result", _FIRST, _first(results["first"])]
     if results["sweeps"]:
@@ -85,7 +85,8 @@ def _ratios(workloads: list[dict[str, Any]]) -> str:
     return table(["", *[w["name"] for w in workloads]], rows)
 
 
-def _workload(workload: dict[str, Any]) -> list[str]:
+def workload(workload: dict[str, Any]) -> list[str]:
+    """What a workload is, its table, and what to say about it."""
     results = workload["contenders"]
     header = ["", "steady s", "over limit", "cold s", "peak MB", "final loss"]
     rows = [[name, *_cells(result)] for name, result in _by_time(results)]
