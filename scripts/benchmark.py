@@ -42,12 +42,14 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import math
 import os
 import pathlib
 import platform
 import socket
 import subprocess
 import sys
+import time
 from typing import Any
 
 from benchmarking import peers, report
@@ -119,8 +121,12 @@ def measured(
 ) -> dict[str, dict[str, Any]]:
     """Of every contender its times, peak memory and losses, or why it failed."""
     quick, repeats = arguments.quick, arguments.repeats
+    end = time.monotonic() + arguments.seconds
     results: dict[str, dict[str, Any]] = {name: {"seconds": [], "cold": []} for name in servers}
     workers = {}
+
+    def is_late() -> bool:
+        return time.monotonic() > end
 
     def opened(name: str) -> Worker:
         bar.set_postfix_str(f"{workload.name}, {name}")
@@ -130,7 +136,9 @@ def measured(
 
     def ran(name: str, worker: Worker, into: str) -> None:
         bar.set_postfix_str(f"{workload.name}, {name}")
-        if "seconds" in results[name]:
+        if is_late() and results[name].get("seconds") == []:
+            noted(name, {"failed": "no time was left"})
+        if "seconds" in results[name] and not is_late():
             seconds = noted(name, worker.ask("run")).get("seconds")
             if seconds is not None:
                 results[name][into].append(seconds)
@@ -146,7 +154,11 @@ def measured(
     for name, worker in workers.items():
         ran(name, worker, "cold")
     enough = 0.0 if quick else repeats * SECONDS
-    while waiting := [name for name in servers if _lacks(results[name], repeats, enough)]:
+    while waiting := [
+        name
+        for name in servers
+        if _lacks(results[name], repeats, enough) and not (is_late() and results[name]["seconds"])
+    ]:
         bar.total += len(waiting)
         for name in waiting:
             ran(name, workers[name], "seconds")
@@ -237,6 +249,12 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument(
         "--cold", type=int, help="processes whose first run is timed, if short (default --repeats)"
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=math.inf,
+        help="after which no run of a workload begins; a contender without one has failed then",
     )
     parser.add_argument("--growth", action="store_true", help="also how cost grows with each size")
     parser.add_argument("--first", action="store_true", help="also how long a first result takes")

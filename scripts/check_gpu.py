@@ -52,16 +52,16 @@ class Part(NamedTuple):
 
 
 PARTS = [
-    Part("tests", 300, device_tests.check, is_check=True),
-    Part("repeatability", 110, repeatability.check, is_check=True),
-    Part("W1", 100, functools.partial(speed.compare, "W1")),
-    Part("W2", 100, functools.partial(speed.compare, "W2")),
-    Part("W3", 100, functools.partial(speed.compare, "W3")),
-    Part("W4", 80, functools.partial(speed.compare, "W4")),
-    Part("W5", 130, functools.partial(speed.compare, "W5")),
+    Part("tests", 240, device_tests.check, is_check=True),
+    Part("repeatability", 100, repeatability.check, is_check=True),
+    Part("W1", 120, functools.partial(speed.compare, "W1")),
+    Part("W2", 110, functools.partial(speed.compare, "W2")),
+    Part("W3", 110, functools.partial(speed.compare, "W3")),
+    Part("W4", 100, functools.partial(speed.compare, "W4")),
+    Part("W5", 150, functools.partial(speed.compare, "W5")),
     Part("products", 50, products.compare),
     Part("many networks", 50, many.measure_sweep),
-    Part("flags", 110, trials.compare_flags),
+    Part("flags", 100, trials.compare_flags),
     Part("memory", 70, trials.measure_memory),
 ]
 REDUCED = [part for part in PARTS if part.name not in ("W2", "W3", "W4", "W5")]

@@ -1,10 +1,13 @@
 """The check on a GPU, as far as it goes without one: its parts in small, and where they fail."""
 
+import argparse
 import re
 import subprocess
 import sys
 import time
+import types
 
+import benchmark
 import check_gpu
 import helpers
 import jax
@@ -17,6 +20,7 @@ from checking_gpu import children, device_tests, many, products, repeatability, 
 from checking_gpu.children import Failed, Setting
 from checking_gpu.outcome import Outcome
 from checking_gpu.section import HEADING, replace_section
+from tqdm import tqdm
 
 SETTING = Setting("cpu", reduced=True)
 DEVICE = {"platform": "cpu", "kind": "abacus", "count": 1, "version": "2", "memory": 8e10}
@@ -281,6 +285,28 @@ def test_contenders_that_are_not_installed_are_left_out(monkeypatch):
     monkeypatch.setattr(speed, "_is_installed", lambda module: "torch" not in module)
     assert speed.missing() == ["PyTorch fused", "PyTorch torch.func vmap"]
     assert not set(speed.missing()) & set(speed.choose("W1", reduced=False))
+
+
+def test_no_run_of_a_workload_begins_when_its_time_is_up(monkeypatch):
+    """Each run takes ten seconds, of 25: the first contender has a steady run, the other none."""
+    now = [0.0]
+
+    class Worker:
+        def answer(self):
+            return {"ready": True}
+
+        def ask(self, request):
+            now[0] += 10 * (request == "run")
+            return {"seconds": 10.0} if request == "run" else {"peak_megabytes": 1}
+
+    server = types.SimpleNamespace(opened=lambda *_: Worker())
+    arguments = argparse.Namespace(quick=False, repeats=5, cold=1, seconds=25.0)
+    monkeypatch.setattr(benchmark, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
+    servers, bar = {"first": server, "second": server}, tqdm(total=0, disable=True)
+    found = benchmark.measured(workloads(quick=True)[0], servers, arguments, bar)
+    assert found["first"] == {"cold": [10.0], "seconds": [10.0], "peak_megabytes": 1}
+    assert found["second"] == {"failed": "no time was left"}
+    assert now == [30.0]
 
 
 def test_reduced_check_in_its_own_processes(tmp_path, monkeypatch):
