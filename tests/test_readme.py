@@ -4,11 +4,16 @@ import re
 from pathlib import Path
 
 import helpers
+import jax
+import numpy as np
 import pytest
 import test_levels
 
+import jaxnet
+
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
+SCALING = (ROOT / "SCALING.md").read_text()
 
 
 def test_programs_run_in_the_order_in_which_they_stand(tmp_path):
@@ -22,7 +27,31 @@ def test_programs_run_in_the_order_in_which_they_stand(tmp_path):
     assert float(cost.split()[-1]) < 2  # that of guessing among ten is 2.3
 
 
-@pytest.mark.parametrize("name", sorted(set(re.findall(r"\b[\w/]+\.(?:py|sh|md)\b", README))))
+def test_programs_for_several_devices_run():
+    """On two devices, which the tests have already."""
+    programs = re.findall(r"```python\n(.*?)```", SCALING, re.DOTALL)
+    inputs = np.linspace(-1, 1, 8, dtype=np.float32)[:, None]
+    names = {
+        "jax": jax,
+        "jaxnet": jaxnet,
+        "key": jax.random.key(0),
+        "network": jaxnet.mlp([1, 4, 1]),
+        "loss": jaxnet.squared_error,
+        "optimizer": jaxnet.sgd(0.1),
+        "data": (inputs, inputs),
+    }
+    for program in programs:
+        if "mesh" in program:
+            exec(program, names)
+    (first, _) = names["state"].parameters
+    assert names["run"].stopped == "finished" and len(first.biases.sharding.device_set) == 2
+    assert not first.biases.sharding.is_fully_replicated
+    assert first.weights.sharding.is_fully_replicated  # one row is not divisible by two
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(re.findall(r"\b[\w/]+\.(?:py|sh|md)\b", README + SCALING)))
+)
 def test_files_exist(name):
     assert (ROOT / name).exists() or any(
         list((ROOT / part).rglob(name)) for part in ("tests", "jaxnet")
