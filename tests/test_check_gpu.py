@@ -24,6 +24,8 @@ from tqdm import tqdm
 
 SETTING = Setting("cpu", reduced=True)
 DEVICE = {"platform": "cpu", "kind": "abacus", "count": 1, "version": "2", "memory": 8e10}
+SAME_PROGRAMS = ("W3 memmap", "W5 x256")  # as W3 and W5 x64
+TRAININGS = [w for w in workloads(quick=False) if w.name not in SAME_PROGRAMS]
 REST = "# Benchmarks\n\ntext\n"
 LINE = "---\n\nMeasured\n\n## W1\n"
 
@@ -162,7 +164,7 @@ def test_a_child_that_fails_is_an_error_with_its_last_line():
 # The parts.
 
 
-@pytest.mark.parametrize("workload", [w for w in workloads(quick=False) if w.name != "W3 memmap"])
+@pytest.mark.parametrize("workload", TRAININGS, ids=lambda w: w.name)
 def test_a_training_can_be_lowered_for_cuda(workload):
     """With the update and the loops, as there is no GPU to run it."""
     many = (workload.networks,) if workload.networks > 1 else ()

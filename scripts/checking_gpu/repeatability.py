@@ -31,7 +31,7 @@ RUNS = {
     "small": Run((64, 128, 64, 10), 2000, 20, 64),
     "large": Run((784, 512, 512, 10), 20000, 6, 500),
 }
-REDUCED = {"small": Run((8, 16, 3), 100, 4, 32)}
+REDUCED = {"small": Run((8, 3), 80, 4, 16)}
 
 TEXT = (
     "With `{flag}`, SHA-256 of the final state of `fit` with dropout, Adam and validation, for "
