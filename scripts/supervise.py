@@ -14,6 +14,7 @@ checkpoint, with the same bits. Ctrl-C and SIGTERM are passed on, and end the su
 """
 
 import argparse
+import math
 import os
 import signal
 import socket
@@ -45,23 +46,23 @@ def start(command: Sequence[str], count: int) -> list[subprocess.Popen[bytes]]:
     ]
 
 
-def wait(processes: Sequence[subprocess.Popen[bytes]]) -> int:
-    """Waits for all processes; if one fails, ends the others and returns its status."""
+def wait(processes: Sequence[subprocess.Popen[bytes]], received: Sequence[int]) -> int:
+    """Waits for all processes; returns the status of the first that fails, or 0.
+
+    If one fails, the others are killed after a while, unless all have been told to stop.
+    """
+    first, deadline = 0, math.inf
     while True:
         statuses = [process.poll() for process in processes]
-        failed = [status for status in statuses if status]
-        if failed:
-            break
+        first = first or next((status for status in statuses if status), 0)
         if None not in statuses:
-            return 0
+            return first
+        if first and deadline == math.inf:
+            deadline = time.monotonic() + SECONDS_TO_FAIL
+        if time.monotonic() > deadline and not received:
+            for process in processes:
+                process.kill()
         time.sleep(0.1)
-    deadline = time.monotonic() + SECONDS_TO_FAIL
-    while time.monotonic() < deadline and any(process.poll() is None for process in processes):
-        time.sleep(0.1)
-    for process in processes:
-        process.kill()
-        process.wait()
-    return failed[0]
 
 
 def supervise(command: Sequence[str], count: int, restarts: int) -> int:
@@ -78,7 +79,7 @@ def supervise(command: Sequence[str], count: int, restarts: int) -> int:
     signal.signal(signal.SIGINT, lambda number, _: received.append(number))  # all receive Ctrl-C
     for left in reversed(range(restarts + 1)):
         processes[:] = start(command, count)
-        status = wait(processes)
+        status = wait(processes, received)
         if not status or received or not left:
             return 128 - status if status < 0 else status
         print(f"supervise: a process ended with {status}; restarting all", file=sys.stderr)
