@@ -39,10 +39,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_debug_key_reuse", True)
 
-# Tests build the same functions again and again. Each process has a cache of its own, since JAX
-# does not write to it atomically.
-CACHE = tempfile.TemporaryDirectory(prefix="jaxnet-")
-jax.config.update("jax_compilation_cache_dir", CACHE.name)
+# Tests build the same functions again and again, in both processes of pytest-xdist. They share a
+# cache, which the first process makes. JAX does not write to it atomically, but reads half an entry
+# as damaged, since it is compressed with a checksum; then it warns and compiles.
+if "JAXNET_TEST_PROGRAMS" not in os.environ:
+    CACHE = tempfile.TemporaryDirectory(prefix="jaxnet-")
+    os.environ["JAXNET_TEST_PROGRAMS"] = CACHE.name
+jax.config.update("jax_compilation_cache_dir", os.environ["JAXNET_TEST_PROGRAMS"])
 jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
