@@ -16,12 +16,15 @@ TABLE = (EXAMPLES / "fruit.csv").read_text()
 NUMBER = r"-?\d+\.\d+"
 
 
-def run(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run(
+    folder: Path, name: str, *arguments: str, **settings: str
+) -> subprocess.CompletedProcess[str]:
     """The example as a program of its own, without the settings of the tests."""
-    settings = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("JAX", "XLA", "PYTHON"))}
+    settings = {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **helpers.QUIET, **settings}
     return subprocess.run(
         [sys.executable, str(EXAMPLES / name), *arguments],
-        env={**settings, "JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), **helpers.QUIET},
+        env=kept | settings,
         cwd=folder,
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -30,8 +33,8 @@ def run(folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess
     )
 
 
-def output(folder: Path, name: str, *arguments: str) -> str:
-    result = run(folder, name, *arguments)
+def output(folder: Path, name: str, *arguments: str, **settings: str) -> str:
+    result = run(folder, name, *arguments, **settings)
     assert (result.returncode, result.stderr) == (0, "")
     return result.stdout
 
@@ -267,10 +270,18 @@ def launch(folder: Path, script: str, *arguments: str, **settings: str) -> str:
 
 
 def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
-    """Two tasks of a job array, then processes that share what is missing, then a call alone."""
+    """Two tasks of a job array, then processes that share what is missing, then a call alone.
+
+    The tasks keep their programs on disk, as the README advises, and the processes find them there.
+    The processes keep none, since one could read what another has half written.
+    """
+    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")}
+    keep, keep_none = (
+        cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": seconds} for seconds in ("0", "3600")
+    )
     for task in (1, 0):
         number = {"SLURM_ARRAY_TASK_ID": str(task), "PARTS": "2"}
-        text = launch(tmp_path, "launch_slurm.sh", **number)
+        text = launch(tmp_path, "launch_slurm.sh", **number, **keep)
         assert task == 0 or text == "72 of 144 networks are trained\n"
     picture = tmp_path / "many_networks.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -284,10 +295,10 @@ def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
 
     files = sorted((tmp_path / "many_networks").glob("runs-*"))
     files[0].unlink()
-    assert launch(tmp_path, "launch_processes.sh") == text * 3
+    assert launch(tmp_path, "launch_processes.sh", **keep_none) == text * 3
     assert picture.exists()
     files[-1].unlink()
-    counts = output(tmp_path, "launch_joblib.py")
+    counts = output(tmp_path, "launch_joblib.py", **keep_none)
     assert counts == "a process returned 144 networks\n" * 3
 
 
