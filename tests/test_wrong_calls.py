@@ -85,16 +85,16 @@ def with_one(array, value):
 
 
 NETWORK, OTHER_NETWORK, ADAM = mlp([3, 8, 4]), mlp([3, 5, 4]), adam(0.01)
-PARAMETERS, OTHERS = NETWORK.init(jax.random.key(0)), OTHER_NETWORK.init(jax.random.key(0))
+PARAMETERS, OTHERS = helpers.drawn(NETWORK), helpers.drawn(OTHER_NETWORK)
 LAYER, NORM = dense(3, 2), layer_norm(3)
-LAYER_PARAMETERS = LAYER.init(jax.random.key(0))
+LAYER_PARAMETERS = helpers.drawn(LAYER)
 WEIGHTS, BIASES = LAYER_PARAMETERS
-NORM_PARAMETERS = NORM.init(KEY)
+NORM_PARAMETERS = helpers.drawn(NORM)
 ENCODING, WAVES = jaxnet.piecewise_linear([[0, 1, 2], [0, 1]]), jaxnet.periodic(3)
-WAVE_PARAMETERS = WAVES.init(jax.random.key(0))
+WAVE_PARAMETERS = helpers.drawn(WAVES)
 ENSEMBLE = jaxnet.batch_ensemble(mlp([3, 8, 4]), 2)
 SHARED, SEPARATE = ENSEMBLE.layers
-SHARED_PARAMETERS, SEPARATE_PARAMETERS = ENSEMBLE.init(jax.random.key(0))
+SHARED_PARAMETERS, SEPARATE_PARAMETERS = helpers.drawn(ENSEMBLE)
 TURNED_WEIGHTS = WEIGHTS.T
 BIG_ENDIAN, LONG = (
     jax.tree.map(lambda leaf, dtype=dtype: np.asarray(leaf).astype(dtype), PARAMETERS)
