@@ -269,23 +269,16 @@ def launch(folder: Path, script: str, *arguments: str, **settings: str) -> str:
     return result.stdout
 
 
-def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
-    """Two tasks of a job array, then processes that share what is missing, then a call alone.
-
-    The tasks keep their programs on disk, as the README advises, and the processes find them there.
-    The processes keep none, since one could read what another has half written.
-    """
-    cache = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")}
-    keep, keep_none = (
-        cache | {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": seconds} for seconds in ("0", "3600")
-    )
+def test_many_networks_in_parts(tmp_path: Path) -> None:
+    """Two tasks of a job array, which keep their programs on disk, as the README advises."""
+    keep = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "programs")}
+    keep |= {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}
     for task in (1, 0):
         number = {"SLURM_ARRAY_TASK_ID": str(task), "PARTS": "2"}
         text = launch(tmp_path, "launch_slurm.sh", **number, **keep)
         assert task == 0 or text == "72 of 144 networks are trained\n"
     picture = tmp_path / "many_networks.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
-    picture.unlink()
 
     rows = re.findall(r"width +(\d+): error (0\.\d+) .* rate, (0\.\d+)$", text, re.MULTILINE)
     errors = {int(width): float(error) for width, error, _ in rows}
@@ -293,6 +286,17 @@ def test_many_networks_in_parts_and_in_processes(tmp_path: Path) -> None:
     assert errors[128] < errors[8] < 0.15
     assert all(0.001 < float(rate) < 0.1 for *_, rate in rows)  # neither the smallest nor largest
 
+
+@pytest.mark.slow
+def test_many_networks_in_processes(tmp_path: Path) -> None:
+    """Processes that share what is missing, then a call alone.
+
+    They keep no programs, since one could read what another has half written.
+    """
+    keep_none = {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "3600"}
+    text = output(tmp_path, "many_networks.py")
+    picture = tmp_path / "many_networks.png"
+    picture.unlink()
     files = sorted((tmp_path / "many_networks").glob("runs-*"))
     files[0].unlink()
     assert launch(tmp_path, "launch_processes.sh", **keep_none) == text * 3

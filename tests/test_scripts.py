@@ -228,6 +228,7 @@ def test_benchmark_of_a_first_result():
     assert result["accuracy"] > 0.9 and result["seconds"] > 0 and result["cpu"] > 0
 
 
+@pytest.mark.slow
 def test_benchmark_of_sweeps(tmp_path: Path) -> None:
     """Two widths in one call of `sweep` or in two are the same networks."""
     path = tmp_path / "result.json"

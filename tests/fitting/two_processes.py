@@ -36,7 +36,6 @@ SHARDING = NamedSharding(MESH, PartitionSpec("d"))
 
 def fit(name, *, optimizer=OPTIMIZER, data=None, **changes):
     arguments = {"key": KEY, "epochs": 8, "batch_size": 15, "batch_sharding": SHARDING}
-    arguments |= {"validation": make_data(33), "metrics": {"accuracy": jaxnet.accuracy}}
     if changes.pop("is_saved", False):
         arguments["checkpoints"] = os.path.join(FOLDER, name)
     data = make_data(65) if data is None else data
@@ -102,8 +101,9 @@ def run_scenarios():
     fit("occupied", is_saved=True)
     fit("occupied", is_saved=True, optimizer=jaxnet.adam(0.02))
     state = divide(jaxnet.initial_state(NETWORK, OPTIMIZER, key=KEY), SHARDING)
-    fit("divided", state=state, is_saved=True, epochs=3)
-    fit("divided", state=state, is_saved=True)
+    held_out = {"validation": make_data(33), "metrics": {"accuracy": jaxnet.accuracy}}
+    fit("divided", state=state, is_saved=True, epochs=3, **held_out)
+    fit("divided", state=state, is_saved=True, **held_out)
     fit("nan", optimizer=jaxnet.gradient_descent(1e30), state=None)
     rows = jax.make_array_from_process_local_data(SHARDING, np.asarray(make_data(64)[0])[::2])
     fit("rows", data=(rows, make_data(64)[1]))

@@ -48,7 +48,7 @@ def compare(name, candidate, reference):
     )
 
 
-@pytest.mark.parametrize("name", optimizer_variants.CORRECT)
+@pytest.mark.parametrize("name", helpers.mostly_slow(optimizer_variants.CORRECT))
 def test_no_false_positives(name, lockstep_only):
     result = compare(name, *optimizer_variants.CORRECT[name])
     assert result.verdict in ("identical", "rounding"), result
@@ -56,14 +56,14 @@ def test_no_false_positives(name, lockstep_only):
     assert not result.hints
 
 
-@pytest.mark.parametrize("name", optimizer_variants.ROUNDED)
+@pytest.mark.parametrize("name", helpers.mostly_slow(optimizer_variants.ROUNDED))
 def test_hyperparameters_in_float32_are_rounding(name, lockstep_only):
     result = compare(name, *optimizer_variants.ROUNDED[name])
     assert result.verdict == "rounding", result
     assert "the distances are those of hyperparameters in float32" in result.hints[0]
 
 
-@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("name", helpers.mostly_slow(WRONG))
 def test_no_false_negatives_and_no_wrong_hints(name, lockstep_only):
     candidate, reference, cause, *others = WRONG[name]
     result = compare(name, candidate, reference)

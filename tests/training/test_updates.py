@@ -126,7 +126,7 @@ def optax_step(network, optimizer, names):
     return step
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", helpers.mostly_slow(CASES))
 def test_a_step_equals_optax_s_bit_for_bit(name):
     make, names = CASES[name]
     state = jaxnet.initial_state(SMALL, make(), key=jax.random.key(0))
@@ -320,18 +320,20 @@ def test_an_update_that_prints_does_so_once_a_step():
 
 @pytest.mark.parametrize(
     "wrapped",
-    [
-        lambda adam: optax.chain(adam(0.1), plateau()),
-        lambda adam: optax.MultiSteps(adam(0.1), 2).gradient_transformation(),
-        lambda adam: optax.masked(adam(0.1), weights_only),
-        lambda adam: optax.apply_if_finite(adam(0.1), 3),
-        lambda adam: optax.flatten(adam(0.1)),
-        lambda adam: optax.contrib.mechanize(adam(0.1)),
-        lambda adam: optax.contrib.schedule_free(adam(0.1), 0.1),
-        lambda adam: optax.contrib.sam(adam(0.1), adam(0.01)),
-        lambda adam: optax.conditionally_transform(adam(0.1), lambda step: step % 2 == 0),
-        lambda adam: optax.inject_hyperparams(adam)(0.1),
-    ],
+    helpers.mostly_slow(
+        [
+            lambda adam: optax.chain(adam(0.1), plateau()),
+            lambda adam: optax.MultiSteps(adam(0.1), 2).gradient_transformation(),
+            lambda adam: optax.masked(adam(0.1), weights_only),
+            lambda adam: optax.apply_if_finite(adam(0.1), 3),
+            lambda adam: optax.flatten(adam(0.1)),
+            lambda adam: optax.contrib.mechanize(adam(0.1)),
+            lambda adam: optax.contrib.schedule_free(adam(0.1), 0.1),
+            lambda adam: optax.contrib.sam(adam(0.1), adam(0.01)),
+            lambda adam: optax.conditionally_transform(adam(0.1), lambda step: step % 2 == 0),
+            lambda adam: optax.inject_hyperparams(adam)(0.1),
+        ]
+    ),
 )
 def test_jaxnet_s_adam_in_a_wrapper_equals_optax_s(wrapped):
     ends = []
