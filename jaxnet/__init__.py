@@ -151,6 +151,19 @@ from jaxnet.fitting.run_directory import (
     Checkpoints as Checkpoints,
     CheckpointWarning as CheckpointWarning,
 )
+from jaxnet.streaming.stream import (
+    ReadError as ReadError,
+    Stream as Stream,
+)
+from jaxnet.streaming.numpy_files import (
+    numpy_stream as numpy_stream,
+)
+from jaxnet.streaming.parquet import (
+    parquet_stream as parquet_stream,
+)
+from jaxnet.streaming.batch_stream import (
+    BatchStream as BatchStream,
+)
 from jaxnet.fitting.fit import (
     FitResult as FitResult,
     NonFiniteError as NonFiniteError,

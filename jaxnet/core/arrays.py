@@ -41,6 +41,11 @@ def to_array(name: str, value: Any, *, integers: type[np.generic] = np.float32) 
         value: real numbers or booleans. JAX arrays stay unchanged.
         integers: the dtype for integers and booleans, `np.float32` or `np.int32`.
     """
+    return to_device(convert(name, value, integers))
+
+
+def convert(name: str, value: Any, integers: type[np.generic]) -> Array | np.ndarray:
+    """Converts numbers as `to_array` does, without copying them to a device."""
     array = as_array(name, value)
     if isinstance(array, jax.Array):
         if not is_real(array):
@@ -61,8 +66,7 @@ def to_array(name: str, value: Any, *, integers: type[np.generic] = np.float32) 
             f"expected {name} within 32 bits. Received: {array.min()} to {array.max()}"
         )
     with np.errstate(over="ignore"):  # overflow gives infinity, which later checks find
-        array = array.astype(dtype, copy=False)
-    return to_device(array)
+        return array.astype(dtype, copy=False)
 
 
 def to_device(array: Array | np.ndarray) -> Array:

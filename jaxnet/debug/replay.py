@@ -4,6 +4,7 @@
 after the cause. The epoch is replayed here, and the step that fails is examined.
 """
 
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -14,9 +15,8 @@ from jaxtyping import Array, Int, Key
 from jaxnet.core import compilation
 from jaxnet.core.finite import is_finite
 from jaxnet.debug.nonfinite import NonFinite, find_in_step
-from jaxnet.training.batches import Batches
+from jaxnet.training.batches import Batches, BlockBatches
 from jaxnet.training.data import Data
-from jaxnet.training.evaluation import slices
 from jaxnet.training.objective import Objective, scale_weights
 from jaxnet.training.state import TrainState, count_epochs
 from jaxnet.training.step import make_inner_step
@@ -53,15 +53,16 @@ def find_step(
     objective: Objective,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    batches: Batches,
-    validation: Data | None,
+    batches: Batches | BlockBatches,
+    validation: Iterable[tuple[Int[np.ndarray, " rows"], Data]],
 ) -> NonFiniteStep | None:
     """Finds the first step with a non-finite value in the epoch that begins with a state.
 
     Args:
         objective, optimizer: those of the run.
         state: at the start of the epoch.
-        batches, validation: the data of the run, with scaled weights.
+        batches: those of the run, with scaled weights.
+        validation: the rows and examples of the validation data, some at a time.
 
     Returns:
         None if there is no such step.
@@ -70,6 +71,8 @@ def find_step(
     all_rows, all_real = jax.jit(batches.rows)(epoch)
     noise_key = batches.noise_key
     for rows, real in zip(all_rows, all_real, strict=True):
+        if not np.asarray(real).any():  # the block of a stream is not full
+            break
         batch = batches.take(rows, real)
         arguments = state, batch, noise_key
         now = objective.at(batches.fraction(state.step))
@@ -79,9 +82,7 @@ def find_step(
             found = find_in_step(now, optimizer, *arguments)
             return found and _describe(state, np.asarray(rows)[np.asarray(real)], "data", found)
         state = following
-    if validation is None:
-        return None
-    for rows, part in slices(validation):
+    for rows, part in validation:
         found = find_in_step(objective, optimizer, state, part, None)
         if found:
             return _describe(state, rows, "validation", found)

@@ -5,7 +5,6 @@ Between two calls, a few times per second, the host updates the progress bar, sa
 and stops if Ctrl-C was pressed, a cost is non-finite or patience is exhausted.
 """
 
-import bisect
 import functools
 import math
 import os
@@ -22,10 +21,10 @@ from jaxtyping import Array, Key, PyTree
 
 from jaxnet.core import checks, dtypes, tracing, trees
 from jaxnet.core.console import note_interrupts, progress_bar, warn
-from jaxnet.core.sharding import find_batch_sharding, place, put, spans_processes
+from jaxnet.core.sharding import find_batch_sharding, place, spans_processes
 from jaxnet.debug.replay import NonFiniteStep
 from jaxnet.fitting.processes import Directory, Processes, open_directory
-from jaxnet.fitting.program import Plan, RunState
+from jaxnet.fitting.program import Plan
 from jaxnet.fitting.run_directory import (
     Checkpoints,
     CheckpointWarning,
@@ -33,6 +32,7 @@ from jaxnet.fitting.run_directory import (
     check_checkpoints,
 )
 from jaxnet.fitting.run_identity import identify
+from jaxnet.fitting.stream_trainer import StreamTrainer, make_stream_trainer
 from jaxnet.fitting.trainer import (
     Advance,
     History,
@@ -44,12 +44,17 @@ from jaxnet.fitting.trainer import (
 from jaxnet.nn.losses import Loss
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
+from jaxnet.streaming.batch_stream import BatchStream
+from jaxnet.streaming.stream import Stream
 from jaxnet.training.batches import check_steps
-from jaxnet.training.data import DataLike, check_data, check_values, warn_of_scale
+from jaxnet.training.data import Data, DataLike, check_data, check_values, warn_of_scale
 from jaxnet.training.objective import Objective, make_objective
 from jaxnet.training.state import BEST_COST, EarlyStopping, TrainState, check_state
 
 _SECONDS_PER_CALL = 0.2  # of the compiled program
+
+AnyTrainer = Trainer | StreamTrainer
+AnyRun = Any  # RunState | StreamRun; a trainer takes what it makes
 
 
 @runtime_checkable
@@ -106,12 +111,12 @@ def fit(
     network: Network,
     loss: Loss,
     optimizer: optax.GradientTransformation,
-    data: DataLike,
+    data: DataLike | Stream | BatchStream,
     *,
     key: Key[Array, "..."],
     epochs: int,
     batch_size: int | None,
-    validation: DataLike | None = None,
+    validation: DataLike | Stream | None = None,
     metrics: Mapping[str, Metric] | None = None,
     patience: int | EarlyStopping | None = None,
     on_epoch: OnEpoch | None = None,
@@ -128,13 +133,14 @@ def fit(
         optimizer: jaxnet's or optax's.
         data: `(inputs, targets)` or `(inputs, targets, weights)` as NumPy or JAX arrays, pandas
             tables or lists. Floating-point numbers and inputs become float32, other targets int32.
-            JAX arrays are used unchanged.
+            JAX arrays are used unchanged. Or a `Stream` of data larger than memory; see below.
         key: the source of all randomness, as in `train`: the same key gives the same numbers. Keys
             `[members]` train as many networks; see below.
         epochs: the number of passes over the data.
         batch_size: the number of examples per step. `None`, or more than there are, is the full
             batch.
-        validation: held-out data in the same form, evaluated after every epoch.
+        validation: held-out data in the same form, evaluated after every epoch. A `Stream` may
+            have another one as its validation data.
         metrics: functions of the form of the loss by name.
         patience: the number of epochs without a lower validation cost after which to stop, or an
             `EarlyStopping`, which watches any metric and decides which parameters are the best.
@@ -192,6 +198,13 @@ def fit(
     inputs)` predicts. In a metric, `jax.lax.pmean(outputs, "members")` is the mean over the
     members; an `EarlyStopping` that monitors such a metric stops them together.
 
+    **Streams.** The data may be a `Stream`, or a `BatchStream` of batches from an iterator. Then
+    the host looks at the run after every block of the stream. A checkpoint at an interval of time,
+    or after Ctrl-C, may be in the middle of an epoch, and the run is resumed there, bit for bit.
+    A run on a stream has one key and a `batch_size`. It is resumed only if the files of the stream
+    have not changed; of data that a function of yours reads, only some rows are compared. If
+    reading fails, a `ReadError` names the rows.
+
     >>> from jaxnet import adam, mlp, squared_error
     >>> inputs = np.linspace(-1, 1, 64)[:, None]
     >>> data = inputs, inputs**2
@@ -215,32 +228,86 @@ def fit(
             "expected key and state with concrete values. Received: traced arrays; use train"
         )
     checks.integer("epochs", epochs, 1)
-    given, data = (data, validation), check_data("data", data, members)
-    check_values("data", data, given[0])
-    warn_of_scale(data, given[0][0])
-    epochs, batch_size = check_steps(epochs, batch_size, data)
     checks.boolean("progress", progress)
     if on_epoch is not None:
         checks.function("on_epoch", on_epoch)
     stopping = _check_stopping(patience, objective, validation)
-    if validation is not None:
-        validation = check_data("validation", validation, members)
-        check_values("validation", validation, given[1])
     checkpoints = check_checkpoints(checkpoints)
-    sharding = find_batch_sharding(batch_sharding, data)
-    data, validation = place("data", data, sharding), place("validation", validation, sharding)
-    key, state = place("key", key, sharding), place("state", state, sharding)
-    plan = Plan(objective, optimizer, batch_size, stopping, validation is not None, sharding)
-    trainer = make_trainer(plan, data, validation, key, state, epochs, given)
-    processes = Processes(spans_processes((data, state)))
+    plan = Plan(objective, optimizer, None, stopping, validation is not None, batch_sharding)
+    prepare: Any = _prepare_stream if isinstance(data, (Stream, BatchStream)) else _prepare
+    trainer = prepare(plan, data, validation, batch_size, key, state, epochs)
+    processes = Processes(spans_processes((trainer.arrays, trainer.state)))
     identity = identify(trainer) if checkpoints or processes.are_many else None
     processes.check_same(identity, epochs)
-    with open_directory(checkpoints, identity, processes) as directory:
+    with trainer, open_directory(checkpoints, identity, processes) as directory:
         result = _drive(trainer, directory, processes, epochs, on_epoch, progress)
     if directory.failure:
         message = f"fit: the last checkpoint could not be written: {directory.failure}"
         warn(CheckpointWarning(message, result))
     return result
+
+
+def _prepare(
+    plan: Plan,
+    data: DataLike,
+    validation: DataLike | None,
+    batch_size: int | None,
+    key: Key[Array, "..."],
+    state: TrainState | None,
+    epochs: int,
+) -> Trainer:
+    """The trainer of a run on data in memory, which are converted and checked."""
+    members = checks.keys(key)
+    given, data = (data, validation), check_data("data", data, members)
+    check_values("data", data, given[0])
+    warn_of_scale(data, given[0][0])
+    epochs, batch_size = check_steps(epochs, batch_size, data)
+    validation = _check_validation(validation, members)
+    sharding = find_batch_sharding(plan.batch_sharding, data)
+    plan = plan._replace(batch_size=batch_size, batch_sharding=sharding)
+    data, validation = place("data", data, sharding), place("validation", validation, sharding)
+    key, state = place("key", key, sharding), place("state", state, sharding)
+    return make_trainer(plan, data, validation, key, state, epochs, given)
+
+
+def _prepare_stream(
+    plan: Plan,
+    data: Stream | BatchStream,
+    validation: DataLike | Stream | None,
+    batch_size: int | None,
+    key: Key[Array, "..."],
+    state: TrainState | None,
+    epochs: int,
+) -> StreamTrainer:
+    """The trainer of a run on a stream."""
+    if key.ndim:
+        raise checks.InvalidValue(
+            f"expected one key to train on a stream. Received: {list(key.shape)}"
+        )
+    if batch_size is None:
+        raise checks.InvalidValue(
+            "expected a batch_size to train on a stream, which does not fit into a batch. "
+            "Received: None"
+        )
+    batch_size, given = checks.integer("batch_size", batch_size, 1), validation
+    sharding = find_batch_sharding(plan.batch_sharding, ())
+    plan = plan._replace(batch_size=batch_size, batch_sharding=sharding)
+    if not isinstance(validation, Stream):
+        validation = place("validation", _check_validation(validation, None), sharding)
+    key, state = place("key", key, sharding), place("state", state, sharding)
+    return make_stream_trainer(plan, data, validation, key, state, epochs, given)
+
+
+def _check_validation(validation: Any, members: int | None) -> Data | None:
+    if validation is None:
+        return None
+    if isinstance(validation, Stream):
+        raise checks.InvalidType(
+            "expected validation data in memory, as the data are. Received: a Stream"
+        )
+    data = check_data("validation", validation, members)
+    check_values("validation", data, validation)
+    return data
 
 
 def _check_state(state: TrainState, members: int | None) -> None:
@@ -259,9 +326,7 @@ def _check_state(state: TrainState, members: int | None) -> None:
     tracing.shapes(jax.vmap(check_state), state)
 
 
-def _check_stopping(
-    patience: Any, objective: Objective, validation: DataLike | None
-) -> EarlyStopping:
+def _check_stopping(patience: Any, objective: Objective, validation: Any) -> EarlyStopping:
     """Checks when to stop; a number stands for the patience, with the other defaults."""
     if patience is None:
         return BEST_COST
@@ -286,7 +351,7 @@ def _check_stopping(
 
 
 def _drive(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     directory: Directory,
     processes: Processes,
     epochs: int,
@@ -327,17 +392,16 @@ def _drive(
         while not stopped:
             (until,) = processes.agree(directory.limit(min(epochs, done + stride)))
             started, before = time.perf_counter(), run
-            run, rows, is_finite = advance(run, until - done)
-            seconds = (time.perf_counter() - started) / len(rows)  # per epoch
+            run, rows, is_finite, examples = advance(run, until - done)
+            seconds = time.perf_counter() - started
             if not is_finite:
                 raise _fail(trainer, directory, advance, before, history, rows)
             history.append(rows)
             done += len(rows)
-            examples = len(trainer.arrays.data.inputs) * math.prod(trainer.shape)
-            _show(bar, len(rows), trainer.metrics(rows), examples / seconds)
+            _show(bar, len(rows), trainer.shown(run, rows), examples / seconds)
             if not is_watched:
-                stride = max(1, int(_SECONDS_PER_CALL / seconds))
-            stopped_by_user = is_watched and is_stopped_by_user()
+                stride = max(1, int(_SECONDS_PER_CALL / seconds * len(rows)))
+            stopped_by_user = is_watched and len(rows) > 0 and is_stopped_by_user()
             received, is_due = processes.agree(interrupted() or 0, directory.is_due(done))
             if run.has_ended:
                 stopped = "patience"
@@ -355,7 +419,7 @@ def _drive(
     return _finish(trainer, run, history, stopped)
 
 
-def _finish(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> FitResult:
+def _finish(trainer: AnyTrainer, run: AnyRun, history: list[Rows], stopped: str) -> FitResult:
     best = run.state.best
     parameters = run.state.parameters if best is None else best.parameters
     return FitResult(parameters, trainer.history(history), run.state, stopped)
@@ -369,10 +433,10 @@ def _show(bar: Any, epochs: int, metrics: dict[str, Any], speed: float) -> None:
 
 
 def _fail(
-    trainer: Trainer,
+    trainer: AnyTrainer,
     directory: Directory,
     advance: Advance,
-    before: RunState,
+    before: AnyRun,
     history: list[Rows],
     rows: Rows,
 ) -> NonFiniteError:
@@ -383,16 +447,9 @@ def _fail(
         before, history: the run before the call.
         rows: of the history, from the call.
     """
-
-    def is_wrong(epochs: int) -> bool:
-        return not advance(before, epochs).is_finite
-
-    made = bisect.bisect_left(range(len(rows)), True, lo=1, key=is_wrong)
-    last, finite_rows, _ = advance(before, made - 1)
+    last, finite_rows, metrics, member = trainer.find_failing(advance, before, rows)
     history = [*history, finite_rows]
     epoch = count_rows(history) + 1
-    member = trainer.find_member(*advance(before, made)[:2]) if trainer.shape else None
-    metrics = trainer.metrics(rows[made - 1 : made])
     costs = {name: np.ravel(metrics[name])[member or 0] for name in trainer.plan.costs()}
     wrong = [name for name, cost in costs.items() if not math.isfinite(cost)]
     what = (
@@ -419,8 +476,8 @@ _ROUNDING = (
 
 
 def _start_or_resume(
-    trainer: Trainer, directory: Directory, epochs: int
-) -> tuple[RunState, Advance, list[Rows], str]:
+    trainer: AnyTrainer, directory: Directory, epochs: int
+) -> tuple[AnyRun, Advance, list[Rows], str]:
     """The start of the run or its last checkpoint, and the reason why it stopped there, if any."""
     run, advance = trainer.start()
     history = [np.empty((0, len(trainer.plan.names()), *trainer.shape), np.float32)]
@@ -441,23 +498,22 @@ def _start_or_resume(
     return _restore(trainer, run, saved), advance, history, saved.stopped
 
 
-def _checkpoint(trainer: Trainer, run: RunState, history: list[Rows], stopped: str) -> Saved:
+def _checkpoint(trainer: AnyTrainer, run: AnyRun, history: list[Rows], stopped: str) -> Saved:
     is_final = stopped in ("patience", "on_epoch")
     reason = stopped if is_final else ""
-    return Saved(run.state, trainer.history(history), count_rows(history), reason)
+    table, place = trainer.history(history), trainer.place(run)
+    return Saved(run.state, table, count_rows(history), reason, place)
 
 
-def _checkpoint_types(trainer: Trainer, run: RunState, epoch: int) -> tuple[TrainState, History]:
+def _checkpoint_types(trainer: AnyTrainer, run: AnyRun, epoch: int) -> tuple[TrainState, History]:
     shape = epoch, *trainer.shape
     return run.state, {name: np.empty(shape, np.float32) for name in trainer.plan.names()}
 
 
-def _restore(trainer: Trainer, start: RunState, saved: Saved) -> RunState:
+def _restore(trainer: AnyTrainer, start: Any, saved: Saved) -> AnyRun:
     """The saved run, with the types and the placement of the start."""
     state = jax.tree.map(_restore_weak_type, saved.state, start.state)
-    run = RunState(state, np.array(True), trainer.have_ended(state))  # type: ignore[arg-type]
-    restored: RunState = jax.tree.map(lambda leaf, array: put(leaf, array.sharding), run, start)
-    return restored
+    return trainer.resume(start, state, saved.epoch, saved.place)
 
 
 def _restore_weak_type(leaf: Array, start: Array) -> Array:

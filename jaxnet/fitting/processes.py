@@ -9,7 +9,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import numpy as np
@@ -123,7 +123,15 @@ class SharedDirectory(NoDirectory):
             for leaf in trees.plain_leaves(tree)
         ]
         state, history = _unflatten(multihost_utils.broadcast_one_to_all(leaves), tree)
-        return Saved(state, history, epoch, reasons[reason])
+        place = self._send(saved.place if saved else None)
+        return Saved(state, history, epoch, reasons[reason], place)
+
+    def _send(self, value: Any) -> Any:
+        """Sends something that JSON can represent from process 0 to the others."""
+        text = np.frombuffer(json.dumps(value).encode(), np.uint8)
+        (length,) = self._processes.agree(len(text) if self._processes.is_first else 0)
+        sent = multihost_utils.broadcast_one_to_all(np.resize(text, length))
+        return json.loads(np.asarray(sent, np.uint8).tobytes())
 
     def is_due(self, epoch: int) -> bool:
         """Whether to save at the end of an epoch; False except in process 0."""

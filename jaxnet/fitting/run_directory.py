@@ -29,7 +29,8 @@ from jaxnet.io.serialization import load, load_metadata, save
 
 BEST = "best.safetensors"
 BEFORE_FAILURE = "before-failure.safetensors"
-_EPOCH = re.compile(r"epoch-([0-9]{8}|[1-9][0-9]{8,})\.safetensors")
+_NUMBER = "([0-9]{8}|[1-9][0-9]{8,})"
+_EPOCH = re.compile(rf"epoch-{_NUMBER}(?:-block-{_NUMBER})?\.safetensors")
 _UNFINISHED = re.compile(
     rf"\.({_EPOCH.pattern}|{BEST}|{BEFORE_FAILURE})\.[0-9a-f]{{16}}\.unfinished"
 )
@@ -86,12 +87,19 @@ class Saved(NamedTuple):
     Attributes:
         state, history: of the run, after `epoch` epochs.
         stopped: why the run stopped there: "patience", "on_epoch", or "" if it can be resumed.
+        place: how far a run on a stream is within the next epoch, for JSON; else None.
     """
 
     state: Any
     history: dict[str, np.ndarray]
     epoch: int
     stopped: str
+    place: dict[str, Any] | None = None
+
+    @property
+    def step(self) -> tuple[int, int]:
+        """The number of epochs, and of blocks of a stream in the next one."""
+        return self.epoch, self.place["blocks"] if self.place else 0
 
 
 class CheckpointWarning(UserWarning):
@@ -160,7 +168,7 @@ class RunDirectory:
         self.failure: OSError | None = None
         self._identity, self._keep, self._every = identity, checkpoints.keep, checkpoints.every
         self._started, self._seconds = time.perf_counter(), 0.0  # the last time of saving
-        self._epoch = -1
+        self._saved = -1, 0  # the epoch and the block
         self._best: dict[str, Any] | None = None  # the metadata of the file with the best
         self._whole: set[str] = set()  # files that are known to be whole
         self._writing: Future[None] | None = None
@@ -210,12 +218,14 @@ class RunDirectory:
                     f"Received: {file}, which is not a checkpoint of a run"
                 )
             self._compare(metadata)
-            self._epoch = epoch = metadata["epoch"]
+            epoch = metadata["epoch"]
             state, history = load(file, like(epoch))
+            saved = Saved(state, history, epoch, metadata["stopped"], metadata.get("place"))
+            self._saved = saved.step
             self._whole.add(file.name)
             self._best = self._load_best_metadata()
             self._attempt(self.path / BEST, functools.partial(self._save_best, state.best))
-            return Saved(state, history, epoch, metadata["stopped"])
+            return saved
         if files:
             raise CorruptFileError(
                 f"fit: expected a checkpoint that is whole. Received: {self.path}, in which all "
@@ -263,9 +273,9 @@ class RunDirectory:
             return
         if self._writing:
             self._writing.result()
-        if saved.epoch > self._epoch or saved.stopped or self.failure:
+        if saved.step > self._saved or saved.stopped or self.failure:
             self._writing = self._writer.submit(self._write, saved)
-            self._epoch = saved.epoch
+            self._saved = saved.step
         if wait and self._writing:
             self._writing.result()
 
@@ -281,11 +291,12 @@ class RunDirectory:
 
     def _next_epoch(self) -> int:
         assert isinstance(self._every, int)
-        return (self._epoch // self._every + 1) * self._every
+        return (self._saved[0] // self._every + 1) * self._every
 
     def _files(self) -> list[Path]:
-        """The checkpoints in the order of their epochs."""
-        numbers = {m[0]: int(m[1]) for m in map(_EPOCH.fullmatch, os.listdir(self.path)) if m}
+        """The checkpoints in the order of their epochs and blocks."""
+        found = filter(None, map(_EPOCH.fullmatch, os.listdir(self.path)))
+        numbers = {match[0]: (int(match[1]), int(match[2] or 0)) for match in found}
         files = [self.path / name for name in sorted(numbers, key=lambda name: numbers[name])]
         return [file for file in files if file.is_file()]
 
@@ -301,8 +312,15 @@ class RunDirectory:
 
     def _write(self, saved: Saved) -> None:
         self._started = time.perf_counter()
-        metadata = {"run": self._identity, "epoch": saved.epoch, "stopped": saved.stopped}
-        file = self.path / f"epoch-{saved.epoch:08}.safetensors"
+        metadata = {
+            "run": self._identity,
+            "epoch": saved.epoch,
+            "stopped": saved.stopped,
+            "place": saved.place,
+        }
+        epoch, block = saved.step
+        name = f"epoch-{epoch:08}-block-{block:08}" if block else f"epoch-{epoch:08}"
+        file = self.path / f"{name}.safetensors"
 
         def write() -> None:
             save(file, (saved.state, saved.history), metadata=metadata)

@@ -8,7 +8,7 @@ from, puts a difference into words.
 from typing import Any
 
 from jaxnet.core.outlines import difference, outline, outline_program
-from jaxnet.core.sharding import fetch
+from jaxnet.fitting.stream_trainer import StreamTrainer
 from jaxnet.fitting.trainer import Trainer
 from jaxnet.io.environment import environment, settings
 
@@ -16,7 +16,7 @@ Identity = dict[str, Any]
 """A tree that JSON can hold."""
 
 
-def identify(trainer: Trainer) -> Identity:
+def identify(trainer: Trainer | StreamTrainer) -> Identity:
     """The identity of a run, which does not depend on the number of its epochs.
 
     Unless the network does, which depends on the fraction of the training that is done.
@@ -27,18 +27,12 @@ def identify(trainer: Trainer) -> Identity:
     """
     plan, objective = trainer.plan, trainer.plan.objective
     values = {
-        "data": trainer.arrays.data,
-        "validation": trainer.arrays.validation,
-        "key": trainer.arrays.key,
-        "state": fetch(trainer.state),
-        "batch_size": plan.batch_size or len(trainer.arrays.data.inputs),
+        **trainer.values(),
         "patience": plan.stopping.patience,
         "stopping": plan.stopping._replace(patience=None)._asdict(),
         "metrics": list(objective.metrics),
         "settings": settings(),
     }
-    if trainer.arrays.span is not None:
-        values["epochs"] = int(trainer.arrays.span.epochs)
     functions = {**objective._asdict(), "optimizer": plan.optimizer}
     programs = trainer.fingerprints()
     sharding = plan.batch_sharding

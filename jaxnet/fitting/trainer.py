@@ -4,6 +4,7 @@ Between two calls a run is a `RunState`, a tree of arrays. The host can read it,
 continue from it with the same bits.
 """
 
+import bisect
 import contextlib
 import functools
 from collections.abc import Callable, Hashable, Sequence
@@ -25,6 +26,7 @@ from jaxnet.fitting.run_data import RunData, make_run_data
 from jaxnet.nn.metrics import Metric
 from jaxnet.training.batches import count_steps, make_span
 from jaxnet.training.data import Data
+from jaxnet.training.evaluation import slices
 from jaxnet.training.run_check import check_run
 from jaxnet.training.state import (
     TrainState,
@@ -46,14 +48,32 @@ class Advanced(NamedTuple):
         run: after the last epoch.
         rows: of the history; NaN for a member that has ended before.
         is_finite: whether the costs, and the parameters at the end, are finite.
+        examples: the number of examples that were trained on.
     """
 
-    run: RunState
+    run: Any
     rows: Rows
     is_finite: bool
+    examples: int
 
 
-Advance = Callable[[RunState, int], Advanced]
+Advance = Callable[[Any, int], Advanced]
+
+
+class Failing(NamedTuple):
+    """Where a run failed in a call of the compiled program.
+
+    Attributes:
+        last: the run before; all its values are finite.
+        rows: of the history, from the start of the call to there.
+        metrics: of the epoch that failed, by name.
+        member: the first member that failed; None if the run has none.
+    """
+
+    last: Any
+    rows: Rows
+    metrics: dict[str, Any]
+    member: int | None
 
 
 class Trainer(NamedTuple):
@@ -75,6 +95,12 @@ class Trainer(NamedTuple):
     types: RunState
     functions: Hashable = None
 
+    def __enter__(self) -> "Trainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
     def start(self) -> tuple[RunState, Advance]:
         """The run before its first epoch, which may have to be begun, and what advances it.
 
@@ -86,11 +112,11 @@ class Trainer(NamedTuple):
             begin = compilation.compile_once(
                 program.begin, (self.plan,), arguments, identity=self.functions
             )
-            run = _place(begin(*arguments), self.padded.data.inputs, self.state)
+            run = place_run(begin(*arguments), self.padded.data.inputs, self.state)
             return run, self._compile(run)
         # The program begins the run itself, from zeros, so that only one is compiled.
         zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), self.types)
-        run = _place(zeros, self.padded.data.inputs, self.state)
+        run = place_run(zeros, self.padded.data.inputs, self.state)
         return run, self._compile(run)
 
     def _compile(self, run: RunState) -> Advance:
@@ -107,7 +133,8 @@ class Trainer(NamedTuple):
             is_made = np.arange(len(rows)).reshape(-1, *[1] * (rows.ndim - 1)) < made
             costs_are_finite = bool((np.isfinite(rows[:, columns]) | ~is_made).all())
             rows[np.broadcast_to(~is_made, rows.shape)] = np.nan
-            return Advanced(run, rows, costs_are_finite and is_finite(run.state.parameters))
+            finite = costs_are_finite and is_finite(run.state.parameters)
+            return Advanced(run, rows, finite, int(made.sum()) * len(self.arrays.data.inputs))
 
         return advance
 
@@ -120,6 +147,10 @@ class Trainer(NamedTuple):
         """The last row by name: floats, or arrays `[members]`."""
         values = [float(value) if value.ndim == 0 else value.copy() for value in rows[-1]]
         return dict(zip(self.plan.names(), values, strict=True))
+
+    def shown(self, _: RunState, rows: Rows) -> dict[str, Any]:
+        """What the progress bar shows."""
+        return self.metrics(rows)
 
     def history(self, rows: Sequence[Rows]) -> History:
         """The columns of several rows by name."""
@@ -134,6 +165,32 @@ class Trainer(NamedTuple):
         steps = count_steps(len(self.arrays.data.inputs), self.plan.batch_size)
         epochs = (np.asarray(state.step) - np.asarray(state.task.start)) // steps
         return np.asarray(epochs - np.asarray(state.best.epoch) >= patience)
+
+    def place(self, _: RunState) -> None:
+        """A run is always at the end of an epoch."""
+
+    def resume(self, start: RunState, state: TrainState, _epoch: int, _place: Any) -> RunState:
+        """The run of a checkpoint, placed like the start of the run."""
+        run = RunState(state, np.array(True), self.have_ended(state))  # type: ignore[arg-type]
+        resumed: RunState = jax.tree.map(lambda leaf, array: put(leaf, array.sharding), run, start)
+        return resumed
+
+    def find_failing(self, advance: Advance, before: RunState, rows: Rows) -> Failing:
+        """Finds the epoch that failed among those of a call, by bisection.
+
+        Args:
+            advance: that of the run.
+            before: the run before the call.
+            rows: of the history, from the call.
+        """
+
+        def is_wrong(epochs: int) -> bool:
+            return not advance(before, epochs).is_finite
+
+        made = bisect.bisect_left(range(len(rows)), True, lo=1, key=is_wrong)
+        last, finite_rows, *_ = advance(before, made - 1)
+        member = self.find_member(*advance(before, made)[:2]) if self.shape else None
+        return Failing(last, finite_rows, self.metrics(rows[made - 1 : made]), member)
 
     def find_member(self, run: RunState, rows: Rows) -> int:
         """The first member with a non-finite cost in the last row, or parameter after it."""
@@ -157,7 +214,21 @@ class Trainer(NamedTuple):
             state = jax.tree.map(lambda leaf: leaf[member], state)
             arrays, objective = arrays.member(member), objective._replace(metrics={})
         batches = arrays.batches(plan.batch_size)
-        return find_step(objective, plan.optimizer, state, batches, arrays.validation)
+        parts = () if arrays.validation is None else slices(arrays.validation)
+        return find_step(objective, plan.optimizer, state, batches, parts)
+
+    def values(self) -> dict[str, Any]:
+        """What decides the numbers of a run, besides its programs."""
+        values = {
+            "data": self.arrays.data,
+            "validation": self.arrays.validation,
+            "key": self.arrays.key,
+            "state": fetch(self.state),
+            "batch_size": self.plan.batch_size or len(self.arrays.data.inputs),
+        }
+        if self.arrays.span is not None:
+            values["epochs"] = int(self.arrays.span.epochs)
+        return values
 
     def fingerprints(self) -> dict[str, programs.Fingerprint]:
         """The programs of a run by what they compute; the optimizer's contains the others."""
@@ -250,7 +321,7 @@ def _check_run(plan: Plan, arrays: RunData, state: TrainState | None, given: Any
         tracing.shapes(program.map_members(check), state, arrays)
 
 
-def _place(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
+def place_run(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
     """Copies a run to where an epoch leaves it: a state that is divided among devices stays so.
 
     From elsewhere, the program would be compiled for both places.

@@ -16,7 +16,7 @@ from jaxnet.core import checks
 from jaxnet.core.sharding import constrain
 from jaxnet.nn.network import Network
 from jaxnet.training.data import Data, take_rows
-from jaxnet.training.keys import noise_key
+from jaxnet.training.keys import block_key, noise_key
 from jaxnet.training.shuffle import shuffle
 
 Count = int | Int[Array, ""]
@@ -51,6 +51,10 @@ class Span(NamedTuple):
 
     start: Int[Array, "..."]
     epochs: Int[Array, ""]
+
+    def fraction(self, step: ArrayLike, steps: ArrayLike) -> Float[Array, ""]:
+        """The fraction that is done before a step, with so many steps in an epoch."""
+        return jnp.float32(step - self.start) / (jnp.float32(self.epochs) * jnp.float32(steps))
 
 
 def make_span(network: Network, step: ArrayLike, epochs: int) -> Span | None:
@@ -91,10 +95,7 @@ class Batches(NamedTuple):
 
     def fraction(self, step: ArrayLike) -> Float[Array, ""] | None:
         """The fraction of the training that is done before a step; None if nothing needs it."""
-        if self.span is None:
-            return None
-        steps = jnp.float32(self.span.epochs) * jnp.float32(self.steps)
-        return jnp.float32(step - self.span.start) / steps
+        return None if self.span is None else self.span.fraction(step, self.steps)
 
     @property
     def noise_key(self) -> Key[Array, ""]:
@@ -132,3 +133,61 @@ class Batches(NamedTuple):
         """A batch of the shapes of a step's, without shuffling."""
         rows = jnp.arange(self.batch_size or len(self.data.inputs), dtype=jnp.int32)
         return self.take(rows, rows >= 0)
+
+
+class BlockBatches(NamedTuple):
+    """The batches of a block of a stream, in one epoch of a run.
+
+    Attributes:
+        inner: the block as all examples there are, padding after them.
+        epoch: its number.
+        block: the number of the block in the epoch.
+        steps: the number of batches in the whole epoch.
+        is_shuffled: whether the rows of the block are shuffled.
+    """
+
+    inner: Batches
+    epoch: Int[Array, ""]
+    block: Int[Array, ""]
+    steps: Int[Array, ""]
+    is_shuffled: Bool[Array, ""]
+
+    @property
+    def examples(self) -> Count:
+        """The number of examples in the block."""
+        return self.inner.examples
+
+    @property
+    def noise_key(self) -> Key[Array, ""]:
+        """The key of the network's noise."""
+        return self.inner.noise_key
+
+    def fraction(self, step: ArrayLike) -> Float[Array, ""] | None:
+        """The fraction of the training that is done before a step; None if nothing needs it."""
+        span = self.inner.span
+        return None if span is None else span.fraction(step, self.steps)
+
+    def rows(
+        self, _: Int[Array, ""] | None = None
+    ) -> tuple[Int[Array, "steps batch"], Bool[Array, "steps batch"]]:
+        """The rows of each batch of the block, and a mask that is False for padding."""
+        size, batch_size = len(self.inner.data.inputs), self.inner.batch_size
+        assert batch_size is not None
+        steps = -(-size // batch_size)
+        places = jnp.arange(steps * batch_size, dtype=jnp.int32)
+        order = shuffle(block_key(self.inner.key, self.block), self.epoch, size)
+        order = _put_first(order, order < self.examples)
+        order = jnp.where(self.is_shuffled, order, places[:size])
+        padded = jnp.pad(order, (0, len(places) - size)).reshape(steps, -1)
+        real = (places < self.examples).reshape(steps, -1)
+        return constrain((padded, real), self.inner.sharding, axis=1)
+
+    def take(self, rows: Int[Array, " batch"], real: Bool[Array, " batch"]) -> Data:
+        """The batch of those rows, with weight 0 for padding."""
+        return self.inner.take(rows, real)
+
+
+def _put_first(order: Int[Array, " size"], is_real: Bool[Array, " size"]) -> Int[Array, " size"]:
+    """The real rows of an order, followed by zeros."""
+    places = jnp.where(is_real, jnp.cumsum(is_real) - 1, len(order))
+    return jnp.zeros_like(order).at[places].set(order, mode="drop")

@@ -4,8 +4,10 @@ Many examples are processed in slices within one compiled program. The last slic
 example; the examples that it shares with the slice before count once.
 """
 
+import contextlib
 import functools
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -20,6 +22,12 @@ from jaxnet.core.sharding import constrain, find_batch_sharding, place, replicat
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
+from jaxnet.streaming.ahead import read_ahead
+from jaxnet.streaming.feeds import read_sample
+from jaxnet.streaming.layout import make_layout
+from jaxnet.streaming.reading import Block, Examples, read_block
+from jaxnet.streaming.stream import Stream
+from jaxnet.streaming.targets import TargetCheck
 from jaxnet.training.data import (
     Data,
     DataLike,
@@ -45,7 +53,7 @@ SLICE = 1024  # examples that are evaluated at a time
 def evaluate(
     network: Network,
     parameters: PyTree,
-    data: DataLike,
+    data: DataLike | Stream,
     metrics: Mapping[str, Metric],
     *,
     batch_size: int = SLICE,
@@ -56,7 +64,8 @@ def evaluate(
     Args:
         network: any `Network`.
         parameters: the network's.
-        data: `(inputs, targets)` or `(inputs, targets, weights)`, as in `fit`.
+        data: `(inputs, targets)` or `(inputs, targets, weights)`, as in `fit`; or a `Stream`, which
+            is read in the order of its rows, a block at a time.
         metrics: losses and metrics by name.
         batch_size: the number of examples that are processed at a time, which bounds the memory.
         batch_sharding: how these examples are divided among devices, as in `train`.
@@ -75,14 +84,30 @@ def evaluate(
     """
     check_network(network)
     trees.arrays("parameters", parameters)
-    given, data = data, check_data("data", data)
     batch_size = checks.integer("batch_size", batch_size, 1)
     check_metrics(metrics)
+    if isinstance(data, Stream):
+        sharding = find_batch_sharding(batch_sharding, ())
+        parameters = place("parameters", parameters, sharding)
+        return mean_over_stream(network, metrics, parameters, data, "data", batch_size, sharding)
+    given, data = data, check_data("data", data)
     sharding = find_batch_sharding(batch_sharding, data)
     check_means(network, metrics, parameters, data, "data", given)
     parameters = place("parameters", parameters, sharding)
     data = scale_weights(place("data", data, sharding))
-    static = network, dict(metrics), batch_size, sharding
+    return mean_over_data(network, metrics, parameters, data, batch_size, sharding)
+
+
+def mean_over_data(
+    network: Network,
+    functions: Mapping[str, Metric],
+    parameters: PyTree,
+    data: Data,
+    batch_size: int = SLICE,
+    sharding: NamedSharding | None = None,
+) -> dict[str, Array]:
+    """The means over concrete data with scaled weights, by a compiled program."""
+    static = network, dict(functions), batch_size, sharding
     identity = settled_key(static)
     if identity is not None and can_be_padded(*data):
         data = pad(data)
@@ -99,6 +124,110 @@ def _mean_over(
     data: Data,
 ) -> dict[str, Array]:
     return mean_over(network, functions, parameters, data, batch_size, sharding)
+
+
+def mean_over_stream(
+    network: Network,
+    functions: Mapping[str, Metric],
+    parameters: PyTree,
+    stream: Stream,
+    name: str,
+    batch_size: int = SLICE,
+    sharding: NamedSharding | None = None,
+) -> dict[str, Array]:
+    """The means over a stream, a block at a time.
+
+    The sums over the blocks are in float64.
+
+    Args:
+        name: the name of the stream in error messages.
+    """
+    program, weights, sums = None, 0.0, dict.fromkeys(functions, 0.0)
+
+    def check(examples: Examples) -> None:
+        check_examples(network, functions, parameters, examples, name)
+
+    for data, _ in iterate(stream, name, check, sharding):
+        if program is None:
+            static = network, dict(functions), batch_size, sharding
+            program = compilation.compile_once(_mean_and_weight, static, (parameters, data))
+        means, weight = program(parameters, data)
+        if weight > 0:
+            weights += float(weight)
+            sums = {key: sums[key] + float(weight) * float(means[key]) for key in sums}
+    if weights == 0:
+        raise checks.InvalidValue(f"expected weights of {name} that are not all 0. Received: 0")
+    return {key: jnp.asarray(value / weights, means[key].dtype) for key, value in sums.items()}
+
+
+def check_examples(
+    network: Network,
+    functions: Mapping[str, Metric],
+    parameters: PyTree,
+    examples: Examples,
+    name: str,
+) -> None:
+    """Traces a network and functions of its outputs on examples of a stream."""
+    inputs: Any = jax.ShapeDtypeStruct(examples.inputs.shape, examples.inputs.dtype)
+    data = Data(inputs, jnp.asarray(examples.targets))
+    check_means(network, functions, parameters, data, name, data)
+
+
+def _mean_and_weight(
+    network: Network,
+    functions: Mapping[str, Metric],
+    batch_size: int,
+    sharding: NamedSharding | None,
+    parameters: PyTree,
+    data: Data,
+) -> tuple[dict[str, Array], Array]:
+    means = mean_over(network, functions, parameters, data, batch_size, sharding)
+    return means, total_weight(data)
+
+
+def iterate(
+    stream: Stream,
+    name: str,
+    check: Callable[[Examples], None],
+    sharding: NamedSharding | None,
+) -> Iterator[tuple[Data, Block]]:
+    """Yields the blocks of a stream in the order of its rows, one read ahead in a thread.
+
+    All have the same size. The rows that fill up the last one have weight 0.
+
+    Args:
+        name: the name of the stream in error messages.
+        check: is called with the first rows and with targets of other values.
+        sharding: of the batches; every device gets the whole block.
+    """
+    sample = read_sample(stream, 1, name)
+    check(sample)
+    layout = make_layout(stream, sample.row_bytes, 1)
+    check_targets = TargetCheck(check, stream.describe)
+
+    def load(pieces: list[range], stop: threading.Event) -> Block:
+        return read_block(stream, pieces, layout.size, sample, name, stop)
+
+    with contextlib.closing(read_ahead(load, layout.in_order())) as blocks:
+        for block in blocks:
+            check_targets(block)
+            yield block_data(block, sharding), block
+
+
+def block_data(block: Block, sharding: NamedSharding | None) -> Data:
+    """The examples of a block on the device, with weight 0 for those that only fill it up."""
+    inputs, targets, weights = block.examples
+    real = np.arange(len(inputs)) < block.rows
+    weights = real.astype(np.float32) if weights is None else np.where(real, weights, 0)
+    return place_block(Data(inputs, targets, weights), sharding)  # type: ignore[arg-type]
+
+
+def place_block(data: Data, sharding: NamedSharding | None) -> Data:
+    """Copies NumPy arrays to the device, or to all devices of a batch sharding.
+
+    A CPU takes arrays that are laid out as it needs them without copying.
+    """
+    return place("data", data, sharding) if sharding else jax.device_put(data)
 
 
 def mean_over(
@@ -145,16 +274,20 @@ def predict(
     *,
     batch_size: int = SLICE,
     batch_sharding: NamedSharding | None = None,
-) -> Float[Array, "examples ..."]:
+) -> Float[Array, "examples ..."] | np.ndarray:
     """Computes the network's outputs for all inputs, in batches and without noise.
 
     Args:
         network: any `Network`.
         parameters: the network's.
-        inputs: `[examples, ...]`, a JAX array or anything that becomes float32, as in `fit`.
+        inputs: `[examples, ...]`, a JAX array or anything that becomes float32, as in `fit`; or a
+            `Stream`, whose targets are read but not used.
         batch_size: the number of examples that are processed at a time, which bounds the memory.
         batch_sharding: how these examples are divided among devices, as in `train`. Every device
             then has all outputs.
+
+    Returns:
+        The outputs as a JAX array; those of a stream as a NumPy array in the host's memory.
 
     Raises:
         ValueError, TypeError: an invalid argument, before anything is compiled.
@@ -166,6 +299,10 @@ def predict(
     check_network(network)
     trees.arrays("parameters", parameters)
     batch_size = checks.integer("batch_size", batch_size, 1)
+    if isinstance(inputs, Stream):
+        sharding = find_batch_sharding(batch_sharding, ())
+        parameters = place("parameters", parameters, sharding)
+        return _predict_stream(network, parameters, inputs, batch_size, sharding)
     inputs = arrays.to_array("inputs", inputs)
     if inputs.ndim < 2:
         raise checks.InvalidValue(
@@ -188,6 +325,31 @@ def predict(
     if len(inputs) == examples:
         return outputs
     return place_like(outputs, np.asarray(outputs)[:examples])  # slicing on the device compiles
+
+
+def _predict_stream(
+    network: Network,
+    parameters: PyTree,
+    stream: Stream,
+    batch_size: int,
+    sharding: NamedSharding | None,
+) -> np.ndarray:
+    """The outputs for a stream, a block at a time."""
+    program, results, made = None, np.empty(0), 0
+
+    def check(examples: Examples) -> None:
+        tracing.shapes(network.apply, parameters, examples.inputs)
+
+    for data, block in iterate(stream, "inputs", check, sharding):
+        if program is None:
+            static, arguments = (network, batch_size, sharding), (parameters, data.inputs)
+            program = compilation.compile_once(_predict, static, arguments)
+        outputs = np.asarray(program(parameters, data.inputs))
+        if made == 0:
+            results = np.empty((stream.rows, *outputs.shape[1:]), outputs.dtype)
+        results[made : made + block.rows] = outputs[: block.rows]
+        made += block.rows
+    return results
 
 
 def _predict(

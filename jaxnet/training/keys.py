@@ -27,3 +27,13 @@ def noise_key(key: Key[Array, ""]) -> Key[Array, ""]:
 def step_key(noise: Key[Array, ""] | None, step: Int[Array, ""]) -> Key[Array, ""] | None:
     """The key of the network's noise in one step; None if there is no noise."""
     return None if noise is None else jax.random.fold_in(noise, step)
+
+
+def pieces_key(key: Key[Array, ""]) -> Key[Array, ""]:
+    """The key of the order of a stream's pieces, in all epochs of a run."""
+    return jax.random.fold_in(key, 3)
+
+
+def block_key(key: Key[Array, ""], block: Int[Array, ""]) -> Key[Array, ""]:
+    """The key of the order of the rows in a block of a stream, in all epochs of a run."""
+    return jax.random.fold_in(jax.random.fold_in(key, 4), block)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int, Key, PyTree, UInt32
 
 from jaxnet.core import checks, trees
 from jaxnet.nn.network import Network, check_network
-from jaxnet.training.batches import Batches
+from jaxnet.training.batches import Batches, BlockBatches
 from jaxnet.training.data import Data
 from jaxnet.training.keys import parameters_key
 from jaxnet.training.shuffle import hash_words
@@ -153,7 +153,7 @@ def check_state(state: TrainState) -> None:
     )
 
 
-def count_epochs(state: TrainState, batches: Batches) -> Int[Array, ""]:
+def count_epochs(state: TrainState, batches: Batches | BlockBatches) -> Int[Array, ""]:
     """The number of epochs on the current task."""
     made = state.step if state.task is None else state.step - state.task.start
     return jax.lax.div(made, jnp.full_like(made, batches.steps))

@@ -19,7 +19,7 @@ from jaxnet.core.sharding import constrain, find_batch_sharding, place
 from jaxnet.nn.losses import Loss, plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network
-from jaxnet.training.batches import Batches, check_steps, make_span
+from jaxnet.training.batches import Batches, BlockBatches, check_steps, make_span
 from jaxnet.training.data import Data, DataLike, check_data
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import (
@@ -160,16 +160,7 @@ def make_epoch(
         validation: held-out data, or None.
         stopping: which parameters are the best.
     """
-    noise_key = batches.noise_key
-
-    def step(state: TrainState, batch: Data) -> Any:
-        now = objective.at(batches.fraction(state.step))
-        return make_inner_step(now.cost, optimizer)(state, batch, noise_key)
-
-    def take_step(state: TrainState, rows_and_real: Any) -> Any:
-        batch = batches.take(*rows_and_real)
-        state, metrics = step(state, batch)
-        return state, (metrics, total_weight(batch))
+    step = make_batch_step(objective, optimizer, batches)
 
     def epoch(state: TrainState) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
         number = count_epochs(state, batches)
@@ -177,8 +168,7 @@ def make_epoch(
             state, metrics = step(state, constrain(batches.data, batches.sharding))
         else:
             steps = None if batches.length is None else batches.steps
-            state, (means, weights) = _scan(take_step, state, batches.rows(number), steps)
-            metrics = {name: plain_mean(values, weights) for name, values in means.items()}
+            state, metrics, _ = run_steps(step, batches, state, batches.rows(number), steps)
         if validation is not None:
             held_out = mean_over(
                 objective.network,
@@ -192,6 +182,48 @@ def make_epoch(
         return state, metrics
 
     return epoch
+
+
+def make_batch_step(
+    objective: Objective, optimizer: optax.GradientTransformation, batches: Batches | BlockBatches
+) -> Callable[[TrainState, Data], Any]:
+    """Makes `step(state, batch) -> (state, metrics)` for the batches of a run."""
+    noise_key = batches.noise_key
+
+    def step(state: TrainState, batch: Data) -> Any:
+        now = objective.at(batches.fraction(state.step))
+        return make_inner_step(now.cost, optimizer)(state, batch, noise_key)
+
+    return step
+
+
+def run_steps(
+    step: Callable[[TrainState, Data], Any],
+    batches: Batches | BlockBatches,
+    state: TrainState,
+    rows_and_real: Any,
+    steps: Any,
+) -> tuple[TrainState, dict[str, Float[Array, ""]], Float[Array, ""]]:
+    """Makes a step on each batch of rows.
+
+    Args:
+        step: of `make_batch_step`.
+        batches, state: of the run.
+        rows_and_real: `batches.rows`.
+        steps: the number of batches that have real rows, traced; None for all of them.
+
+    Returns:
+        The state, the means of the metrics, and the weight of the examples.
+    """
+
+    def take_step(state: TrainState, rows_and_real: Any) -> Any:
+        batch = batches.take(*rows_and_real)
+        state, metrics = step(state, batch)
+        return state, (metrics, total_weight(batch))
+
+    state, (means, weights) = _scan(take_step, state, rows_and_real, steps)
+    metrics = {name: plain_mean(values, weights) for name, values in means.items()}
+    return state, metrics, jax.numpy.sum(weights)
 
 
 def _scan(function: Any, carry: Any, rows: Any, length: Any) -> Any:
