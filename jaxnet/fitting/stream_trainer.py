@@ -18,7 +18,7 @@ from jaxnet.core import checks, compilation, programs
 from jaxnet.core.console import warn
 from jaxnet.core.finite import is_finite
 from jaxnet.core.outlines import outline
-from jaxnet.core.sharding import place, put
+from jaxnet.core.sharding import fetch, place, put
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting import program, stream_program
 from jaxnet.fitting.program import Plan

@@ -15,11 +15,11 @@ from jaxnet.streaming.layout import Layout
 from jaxnet.training.shuffle import shuffle
 
 RANDOM = np.random.default_rng(0)
-ROWS = 203  # a prime: no piece, block or batch divides it
+ROWS = 131  # a prime: no piece, block or batch divides it
 INPUTS = RANDOM.normal(size=(ROWS, 3)).astype(np.float32)
 TARGETS = (INPUTS[:, :1] ** 2).astype(np.float32)
 WEIGHTS = RANDOM.uniform(0.5, 2, ROWS).astype(np.float32)
-NETWORK, OPTIMIZER = jaxnet.mlp([3, 4, 1]), jaxnet.sgd(0.05, momentum=0.9)
+NETWORK, OPTIMIZER = jaxnet.mlp([3, 4, 1]), jaxnet.sgd(0.01, momentum=0.9)
 KEY = jax.random.key(3)
 PIECE, TOGETHER, BATCH = 4, 12, 8
 SIZES = {"piece": PIECE, "block_bytes": PIECE * TOGETHER * 20}  # 3 inputs, a target and a weight
@@ -39,7 +39,7 @@ def weak_shuffle():
 
 
 def fit(stream=None, **options):
-    options = {"key": KEY, "epochs": 3, "batch_size": BATCH, "progress": False} | options
+    options = {"key": KEY, "epochs": 2, "batch_size": BATCH, "progress": False} | options
     stream = stream or jaxnet.Stream(ROWS, read, **SIZES)
     return jaxnet.fit(NETWORK, jaxnet.squared_error, OPTIMIZER, stream, **options)
 
@@ -67,7 +67,7 @@ def whole():
 def test_it_makes_the_steps_on_the_rows_of_an_index_array():
     step = jax.jit(jaxnet.make_step(NETWORK, jaxnet.squared_error, OPTIMIZER))
     state = jaxnet.initial_state(NETWORK, OPTIMIZER, key=KEY)
-    for epoch in range(3):
+    for epoch in range(2):
         costs, seen = [], []
         for rows in order(epoch):
             seen += rows.tolist()
@@ -113,10 +113,10 @@ def test_float64_is_equal_to_rounding():
         chex.assert_trees_all_close(run.state.parameters, state.parameters, rtol=1e-12)
 
 
-@pytest.mark.parametrize("blocks", range(1, 15))
+@pytest.mark.parametrize("blocks", range(1, 6))
 def test_it_is_resumed_after_any_block_with_the_same_bits(blocks, tmp_path, monkeypatch):
     if blocks == 1:
-        assert Layout(ROWS, PIECE, TOGETHER).blocks == 5
+        assert Layout(ROWS, PIECE, TOGETHER).blocks == 3
     interrupt(monkeypatch, blocks)
     run = fit(checkpoints=tmp_path)
     monkeypatch.undo()
@@ -140,7 +140,7 @@ def interrupt(monkeypatch, blocks):
 
 @pytest.mark.parametrize(
     ("rows", "piece", "together", "batch"),
-    [(1, 1, 1, 1), (7, 3, 1, 3), (97, 4, 4, 16), (64, 4, 4, 16), (65, 4, 4, 16), (100, 7, 3, 5)],
+    [(1, 1, 1, 1), (64, 4, 4, 16), (65, 4, 4, 16), (100, 7, 3, 5)],
 )
 def test_every_row_counts_once(rows, piece, together, batch):
     """The weighted mean of a loss that a rate of 0 leaves alone is that of all rows."""
@@ -155,6 +155,6 @@ def test_every_row_counts_once(rows, piece, together, batch):
 
 
 def test_another_epoch_has_another_order():
-    orders = [np.concatenate([*order(epoch)]).tolist() for epoch in range(3)]
-    assert orders[0] != orders[1] != orders[2]
+    orders = [np.concatenate([*order(epoch)]).tolist() for epoch in range(2)]
+    assert orders[0] != orders[1]
     assert whole().history["cost"][0] != fit(key=jax.random.key(4)).history["cost"][0]
