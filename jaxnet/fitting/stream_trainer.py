@@ -4,6 +4,7 @@
 block to block: it counts them, and adds up the means of an epoch in float64.
 """
 
+import functools
 import json
 import zlib
 from collections.abc import Generator, Iterator, Sequence
@@ -303,7 +304,7 @@ class StreamTrainer:
     def find_failure(self, state: TrainState, _: int | None) -> NonFiniteStep | None:
         """Replays the steps of the last block, and the validation data, from a state."""
         assert self._block is not None and self._arrays is not None
-        state, arrays = fetch((state, self._arrays))
+        state, arrays = jax.tree.map(jnp.asarray, fetch((state, self._arrays)))
         plan = self.plan._replace(batch_sharding=None)
         batches, parts = arrays.batches(plan), self._validation_parts()
         failure = find_step(plan.objective, plan.optimizer, state, batches, parts)
@@ -378,7 +379,7 @@ def _make_feed(data: Stream | BatchStream, key: Key[Array, ""], batch_size: Any)
         return make_batch_feed(data, batch_size)
 
     def order(epoch: int, number: int) -> Int[np.ndarray, " pieces"]:
-        return np.asarray(_order(pieces_key(key), jnp.asarray(epoch, jnp.int32), number))
+        return np.asarray(_order(key, _number(epoch, np.int32), number))
 
     feed = make_stream_feed(data, batch_size, order)
     weakness = describe_weakness(feed.layout, feed.sample.row_bytes, feed.batch_size)
@@ -387,7 +388,10 @@ def _make_feed(data: Stream | BatchStream, key: Key[Array, ""], batch_size: Any)
     return feed
 
 
-_order = jax.jit(shuffle, static_argnums=2)
+@functools.partial(jax.jit, static_argnums=2)
+def _order(key: Key[Array, ""], epoch: Int[Array, ""], pieces: int) -> Int[Array, " pieces"]:
+    """The order of a stream's pieces in an epoch."""
+    return shuffle(pieces_key(key), epoch, pieces)
 
 
 def _number(value: int, dtype: type[np.generic]) -> Any:

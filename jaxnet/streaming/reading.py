@@ -162,8 +162,10 @@ def read_block(
             same_types(like, examples, name, stream.describe(piece))
             yield piece, examples
 
-    stream.check_files()
-    return fill_block(read(), size, like)
+    try:
+        return fill_block(read(), size, like)
+    finally:  # wrong rows may come from a file that has changed
+        stream.check_files()
 
 
 def same_types(like: Examples, examples: Examples, name: str, where: str) -> None:

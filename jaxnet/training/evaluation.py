@@ -340,7 +340,7 @@ def _predict_stream(
     def check(examples: Examples) -> None:
         tracing.shapes(network.apply, parameters, examples.inputs)
 
-    for data, block in iterate(stream, "inputs", check, sharding):
+    for data, block in iterate(stream, "data", check, sharding):
         if program is None:
             static, arguments = (network, batch_size, sharding), (parameters, data.inputs)
             program = compilation.compile_once(_predict, static, arguments)
