@@ -2,6 +2,7 @@
 
 import collections.abc
 import copy
+import dataclasses
 import functools
 import inspect
 import io
@@ -97,10 +98,32 @@ def diagnosed():
     return jaxnet.diagnose(NETWORK, jaxnet.squared_error, PARAMETERS, DATA, optimizer=SGD)
 
 
+def read_rows(start, stop):
+    return X[start:stop], X[start:stop, :1]
+
+
+@dataclasses.dataclass
+class Counter:
+    """An iterator whose position can be saved."""
+
+    state: int = 0
+
+    def __next__(self):
+        self.state += 1
+        return DATA
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+
 CASES = {
     "AdagradState": lambda: jaxnet.adagrad(0.1).init(PARAMETERS),
     "AdamState": lambda: jaxnet.adam(0.1).init(PARAMETERS),
     "AmsgradState": lambda: jaxnet.amsgrad(0.1).init(PARAMETERS),
+    "BatchStream": lambda: jaxnet.BatchStream(Counter(), 3),
     "BatchEnsembleParameters": lambda: ENSEMBLE.init(jax.random.key(0))[0],
     "BestSoFar": lambda: fitted().state.best,
     "Check": lambda: conformance.Check("is pure", True, "the same bits"),
@@ -130,10 +153,12 @@ CASES = {
     "PeriodicParameters": lambda: jaxnet.periodic(3).init(jax.random.key(0)),
     "Problem": lambda: problems.standard_problems()[0],
     "ProblemComparison": lambda: compared().problems[0],
+    "ReadError": lambda: jaxnet.ReadError("could not read rows 0 to 3"),
     "Report": lambda: conformance.Report((conformance.Check("runs", False, "no"),), compared()),
     "RmspropState": lambda: jaxnet.rmsprop(0.1).init(PARAMETERS),
     "SgdState": lambda: STATE.optimizer_state,
     "SpeedupEstimate": lambda: jaxnet.estimate_speedup(NETWORK, 64, 8),
+    "Stream": lambda: jaxnet.Stream(6, read_rows, [__file__]),
     "Summary": lambda: jaxnet.summary(NETWORK),
     "Sweep": swept,
     "Task": lambda: jaxnet.Task(jnp.array(7, jnp.uint32), jnp.array(3, jnp.int32)),
@@ -343,6 +368,7 @@ def test_a_network_trains_to_the_same_bits_in_a_process_that_is_spawned(tmp_path
     """And its copy is trained here by the program of the original."""
     script = """
 import copy
+import dataclasses
 import multiprocessing
 import pickle
 from concurrent.futures import ProcessPoolExecutor

@@ -84,6 +84,24 @@ def with_one(array, value):
     return changed
 
 
+class Iterator:
+    """Batches, at a position that can be saved."""
+
+    def __next__(self):
+        return INPUTS[:2], LABELS[:2]
+
+    def get_state(self):
+        return 0
+
+    def set_state(self, state):
+        pass
+
+
+def read(start, stop):
+    return INPUTS[start:stop], LABELS[start:stop]
+
+
+STREAM, BATCHES = jaxnet.Stream(6, read), Iterator()
 NETWORK, OTHER_NETWORK, ADAM = mlp([3, 8, 4]), mlp([3, 5, 4]), adam(0.01)
 PARAMETERS, OTHERS = helpers.drawn(NETWORK), helpers.drawn(OTHER_NETWORK)
 LAYER, NORM = dense(3, 2), layer_norm(3)
@@ -1143,6 +1161,46 @@ TypeError: train: expected arrays in state. Received: str 'adam' at 'optimizer_s
 """
 
 FIT = r"""
+>>> jaxnet.Stream(0, read)
+ValueError: Stream: expected rows of at least 1. Received: 0
+>>> jaxnet.Stream(6, INPUTS)
+TypeError: Stream: expected a function for read. Received: float32[6, 3]
+>>> jaxnet.Stream(6, read, "rows.npy")
+TypeError: Stream: expected files as a list of paths. Received: str 'rows.npy'
+>>> jaxnet.Stream(6, read, [3])
+TypeError: Stream: expected files as a string or a pathlib.Path. Received: int 3
+>>> jaxnet.Stream(6, read, piece=0)
+ValueError: Stream: expected piece of at least 1. Received: 0
+>>> jaxnet.Stream(6, read, block_bytes=1e6)
+TypeError: Stream: expected an integer for block_bytes. Received: float 1000000.0
+>>> jaxnet.BatchStream(iter([]), 3)
+TypeError: BatchStream: expected an iterator with __next__, get_state and set_state.
+Received: list_iterator...
+>>> jaxnet.numpy_stream(3, LABELS)
+TypeError: numpy_stream: expected inputs as a string or a pathlib.Path. Received: int 3
+>>> jaxnet.numpy_stream(INPUTS, LABELS[:5])
+ValueError: numpy_stream: expected targets with 6 rows, as many as there are inputs. Received: [5]
+>>> jaxnet.numpy_stream(__file__, LABELS)
+ValueError: numpy_stream: expected inputs as an .npy file of numbers. Received: ...
+>>> jaxnet.parquet_stream(3, ["a"], "b")
+TypeError: parquet_stream: expected files as a string or a pathlib.Path. Received: int 3
+>>> jaxnet.parquet_stream("rows.parquet", [1, 2], "b")
+TypeError: parquet_stream: expected inputs as names of columns. Received: list [1, 2]
+>>> fit(data=STREAM, batch_size=None)
+ValueError: fit: expected a batch_size to train on a stream, which does not fit into a batch.
+Received: None
+>>> fit(data=STREAM, key=KEYS)
+ValueError: fit: expected one key to train on a stream. Received: [3]
+>>> fit(data=STREAM, batch_size=0)
+ValueError: fit: expected batch_size of at least 1. Received: 0
+>>> fit(validation=STREAM)
+TypeError: fit: expected validation data in memory, as the data are. Received: a Stream
+>>> train(data=STREAM)
+TypeError: train: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: Stream Stream...
+>>> jaxnet.evaluate(NETWORK, PARAMETERS, jaxnet.BatchStream(BATCHES, 2), {})
+TypeError: evaluate: expected data as a tuple (inputs, targets) or (inputs, targets, weights).
+Received: BatchStream BatchStream...
 >>> fit(network=[3, 8, 4])
 TypeError: fit: expected network of type Network. Received: list [3, 8, 4]
 >>> fit(network=LAYER_PARAMETERS)

@@ -44,17 +44,17 @@ def parquet_stream(
         ValueError, TypeError: an invalid argument, such as a column that is not there.
         OSError: a file cannot be read.
     """
-    try:
-        from pyarrow import ArrowInvalid, parquet
-    except ImportError as error:
-        raise ImportError("parquet_stream: expected pyarrow; pip install pyarrow") from error
-    if isinstance(files, (str, os.PathLike)):
+    if isinstance(files, str) or not isinstance(files, Sequence):
         files = [files]
     for file in files:
         checks.path("files", file)
     paths = [os.path.abspath(os.fspath(file)) for file in files]
     columns = tuple(map(_check_columns, ("inputs", "targets"), (inputs, targets)))
     columns += () if weights is None else (_check_columns("weights", weights),)
+    try:
+        from pyarrow import ArrowInvalid, parquet
+    except ImportError as error:
+        raise ImportError("parquet_stream: expected pyarrow; pip install pyarrow") from error
     groups: list[tuple[str, int]] = []
     sizes: list[int] = []
     for path in paths:

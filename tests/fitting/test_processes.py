@@ -47,8 +47,8 @@ def told(folder):
 
 def fit_alone(**changes):
     arguments = {"key": make_key(), "epochs": 8, "batch_size": 15, "progress": False}
-    loss = jaxnet.softmax_cross_entropy
-    return jaxnet.fit(NETWORK, loss, OPTIMIZER, make_data(65), **arguments | changes)
+    loss, data = jaxnet.softmax_cross_entropy, changes.pop("data", make_data(65))
+    return jaxnet.fit(NETWORK, loss, OPTIMIZER, data, **arguments | changes)
 
 
 def test_two_processes_equal_one(told):
@@ -79,6 +79,21 @@ def test_sigterm_to_one_process_ends_all_and_the_run_goes_on_to_the_same_bits(to
     assert [line["error"] for line in ends] == ["SystemExit: 143"] * 2
     finished = [line["digest"] for line in told["term"] if "digest" in line]
     assert finished == [line["digest"] for line in told["plain"]]
+
+
+def test_a_stream_is_stopped_and_resumed_at_the_same_block(told, folder):
+    assert [line["epochs"] for line in told["stream"]] == [8, 8]
+    ends = [line["error"] for line in told["stream-term"] if "error" in line]
+    assert ends == ["SystemExit: 143"] * 2
+    finished = [line["digest"] for line in told["stream-term"] if "digest" in line]
+    assert finished == [line["digest"] for line in told["stream"]]
+    alone = fit_alone(data=jaxnet.Stream(65, read_rows, piece=1, block_bytes=24 * 68))
+    np.testing.assert_allclose(told["stream"][0]["cost"], alone.history["cost"], rtol=1e-5)
+
+
+def read_rows(start, stop):
+    inputs, labels = make_data(65)
+    return inputs[start:stop], labels[start:stop]
 
 
 @pytest.mark.parametrize("name", ["data", "key"])

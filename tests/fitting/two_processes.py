@@ -90,8 +90,25 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def make_stream(stops=False):
+    """Three blocks of 24 rows or fewer; in one of them, process 1 receives SIGTERM once."""
+    inputs, labels = make_data(65)
+
+    def read(start, stop):
+        mark = os.path.join(FOLDER, "stopped")
+        if stops and RANK and start == 60 and not os.path.exists(mark):
+            open(mark, "w").close()
+            terminate()
+        return inputs[start:stop], labels[start:stop]
+
+    return jaxnet.Stream(65, read, piece=1, block_bytes=24 * 68)
+
+
 def run_scenarios():
     fit("plain")
+    fit("stream", data=make_stream())
+    fit("stream-term", data=make_stream(True), is_saved=True)
+    fit("stream-term", data=make_stream(True), is_saved=True)
     fit("stop", on_epoch=at_epoch(3, lambda: True), is_saved=True)
     fit("error", on_epoch=at_epoch(3, fail), is_saved=True)
     fit("term", on_epoch=at_epoch(3, terminate), is_saved=True)

@@ -190,6 +190,16 @@ def programs(monkeypatch):
     return texts
 
 
+def test_blocks_of_a_stream_are_divided_and_only_gradients_move(programs):
+    inputs, labels, _ = map(np.asarray, make_data(64))
+    stream = jaxnet.Stream(64, lambda a, b: (inputs[a:b], labels[a:b]), piece=1)
+    arguments = {"key": KEY, "epochs": 1, "batch_size": 16, "batch_sharding": ROWS}
+    jaxnet.fit(NETWORK, LOSS, jaxnet.adam(0.01), stream, **arguments)
+    ((kind, size, depth),) = [c for c in collectives(programs[-1]) if c[1] > SMALL]
+    assert kind == "all-reduce" and GRADIENTS <= size <= GRADIENTS + SMALL
+    assert depth == 1  # once in every step
+
+
 def test_rows_on_several_devices_are_trained_on_in_parallel(programs):
     data = jax.device_put(make_data(64), ROWS)
     arguments = {"key": KEY, "epochs": 2, "batch_size": 16, "progress": False}
