@@ -26,6 +26,7 @@ LEVELS = {
 
 MOST_FILES = {  # 10 in any other sub-package
     "core": 14,  # small tools in three groups
+    "fitting": 11,  # the run, the run on a stream, and what the two share
     "nn": 12,  # ten, and two for tables: embeddings and ensembles
     "training": 11,  # ten, and the check of a run before it is compiled
     "testing": 18,  # the comparison, its hints, the requirements, and the adapters

@@ -32,7 +32,8 @@ from jaxnet.fitting.run_directory import (
     check_checkpoints,
 )
 from jaxnet.fitting.run_identity import identify
-from jaxnet.fitting.stream_trainer import StreamTrainer, make_stream_trainer
+from jaxnet.fitting.stream_start import make_stream_trainer
+from jaxnet.fitting.stream_trainer import StreamTrainer
 from jaxnet.fitting.trainer import (
     Advance,
     History,
@@ -250,7 +251,7 @@ def fit(
 def _prepare(
     plan: Plan,
     data: DataLike,
-    validation: DataLike | None,
+    validation: Any,
     batch_size: int | None,
     key: Key[Array, "..."],
     state: TrainState | None,

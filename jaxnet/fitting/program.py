@@ -15,10 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 from jax.typing import ArrayLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PyTree
 
+from jaxnet.core.sharding import is_placed, put
 from jaxnet.fitting.run_data import RunData
 from jaxnet.training.evaluation import mean_over
 from jaxnet.training.objective import Objective
@@ -170,3 +171,29 @@ def sample(plan: Plan, state: TrainState | None, arrays: RunData) -> tuple[Train
 
     sampled = map_members(sample)(begin(plan, state, arrays).state, arrays)
     return cast("tuple[TrainState, list[Array]]", sampled)
+
+
+def place_run(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
+    """Copies a run to where an epoch leaves it: a state that is divided among devices stays so.
+
+    From elsewhere, the program would be compiled for both places.
+    """
+    placed = list(filter(is_placed, jax.tree.leaves((inputs, start))))
+    everywhere = inputs.sharding if inputs.committed else None
+    if placed:
+        everywhere = NamedSharding(placed[0].sharding.mesh, PartitionSpec())
+    run = jax.tree.map(lambda leaf: put(leaf, everywhere), run)
+    if start is None:
+        return run
+
+    def like(tree: PyTree, other: PyTree) -> PyTree:
+        return jax.tree.map(lambda a, b: put(a, b.sharding) if is_placed(b) else a, tree, other)
+
+    state = run.state
+    parameters = like(state.parameters, start.parameters)
+    optimizer_state = like(state.optimizer_state, start.optimizer_state)
+    best = state.best
+    if best is not None:
+        best = best._replace(parameters=like(best.parameters, start.parameters))
+    state = state._replace(parameters=parameters, optimizer_state=optimizer_state, best=best)
+    return run._replace(state=state)

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from jaxnet.fitting.program import Plan
@@ -42,6 +43,41 @@ class BlockArrays(NamedTuple):
         return BlockBatches(inner, self.epoch, self.block, self.steps, self.is_shuffled)
 
 
+class Place(NamedTuple):
+    """How far a run is.
+
+    Attributes:
+        epochs: the number of whole epochs that it has made.
+        blocks: the number of blocks of the next epoch that it has made.
+        sums: the weight of the examples of that epoch, and the weighted sums of the metrics.
+        position: of the iterator, for a `BatchStream`.
+    """
+
+    epochs: int
+    blocks: int
+    sums: Float[np.ndarray, " sums"]
+    position: Any
+
+    def to_json(self) -> dict[str, Any]:
+        """What a checkpoint holds in its metadata."""
+        sums = [float(value).hex() for value in self.sums]
+        return {"blocks": self.blocks, "sums": sums, "position": self.position}
+
+
+class StreamRun(NamedTuple):
+    """A run between two blocks.
+
+    Attributes:
+        state: after the last block.
+        place: how far it is.
+        has_ended: whether patience is exhausted.
+    """
+
+    state: TrainState
+    place: Place
+    has_ended: bool
+
+
 def train_block(
     plan: Plan, state: TrainState, arrays: BlockArrays
 ) -> tuple[TrainState, Float[Array, " metrics"], Float[Array, ""]]:
@@ -62,3 +98,8 @@ def keep_better(
 ) -> Any:
     """The state after an epoch, with the best parameters so far."""
     return keep_best(state, value, epoch, stopping)
+
+
+def to_number(value: int, dtype: type[np.generic]) -> Any:
+    """An array of NumPy, which counts as placed wherever the run is."""
+    return np.array(value, dtype)

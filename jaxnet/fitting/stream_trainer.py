@@ -4,98 +4,45 @@
 block to block: it counts them, and adds up the means of an epoch in float64.
 """
 
-import functools
-import json
-import zlib
 from collections.abc import Generator, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int
 
-from jaxnet.core import checks, compilation, programs
-from jaxnet.core.console import warn
+from jaxnet.core import checks, compilation
 from jaxnet.core.finite import is_finite
-from jaxnet.core.outlines import outline
-from jaxnet.core.sharding import fetch, place, put
+from jaxnet.core.sharding import fetch, put
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting import program, stream_program
-from jaxnet.fitting.program import Plan
-from jaxnet.fitting.stream_program import BlockArrays
+from jaxnet.fitting.program import place_run
+from jaxnet.fitting.stream_program import BlockArrays, Place, StreamRun, to_number
 from jaxnet.fitting.trainer import (
     Advanced,
     Failing,
     History,
     Rows,
     Trainer,
-    make_trainer,
-    place_run,
 )
 from jaxnet.streaming.ahead import read_ahead
-from jaxnet.streaming.batch_stream import BatchStream
+from jaxnet.streaming.blocks import iterate
 from jaxnet.streaming.feeds import (
     BatchFeed,
     Feed,
     identify,
-    make_batch_feed,
-    make_stream_feed,
-    read_sample,
 )
-from jaxnet.streaming.layout import describe_weakness
 from jaxnet.streaming.reading import Block, Examples
 from jaxnet.streaming.stream import Stream
 from jaxnet.streaming.targets import TargetCheck
-from jaxnet.training.data import Data, warn_of_scale
+from jaxnet.training.data import SLICE, Data, block_data, place_block, slices, warn_of_scale
 from jaxnet.training.evaluation import (
-    SLICE,
-    check_examples,
-    iterate,
     mean_over_data,
     mean_over_stream,
-    place_block,
-    slices,
 )
-from jaxnet.training.keys import pieces_key
-from jaxnet.training.objective import scale_weights
-from jaxnet.training.shuffle import shuffle
+from jaxnet.training.objective import check_examples
 from jaxnet.training.state import TrainState
-
-
-class Place(NamedTuple):
-    """How far a run is.
-
-    Attributes:
-        epochs: the number of whole epochs that it has made.
-        blocks: the number of blocks of the next epoch that it has made.
-        sums: the weight of the examples of that epoch, and the weighted sums of the metrics.
-        position: of the iterator, for a `BatchStream`.
-    """
-
-    epochs: int
-    blocks: int
-    sums: Float[np.ndarray, " sums"]
-    position: Any
-
-    def to_json(self) -> dict[str, Any]:
-        """What a checkpoint holds in its metadata."""
-        sums = [float(value).hex() for value in self.sums]
-        return {"blocks": self.blocks, "sums": sums, "position": self.position}
-
-
-class StreamRun(NamedTuple):
-    """A run between two blocks.
-
-    Attributes:
-        state: after the last block.
-        place: how far it is.
-        has_ended: whether patience is exhausted.
-    """
-
-    state: TrainState
-    place: Place
-    has_ended: bool
 
 
 class StreamTrainer:
@@ -123,7 +70,7 @@ class StreamTrainer:
             epochs: at most; no block is read beyond.
         """
         self.plan, self.state, self.arrays, self.shape = inner.plan, inner.state, inner.arrays, ()
-        self._inner, self._feed, self._validation, self._epochs = inner, feed, validation, epochs
+        self.inner, self._feed, self._validation, self._epochs = inner, feed, validation, epochs
         self._first = 0  # the number of epochs on the same data before this run
         self._reader: Generator[Block, None, None] | None = None
         self._block: Block | None = None
@@ -141,7 +88,7 @@ class StreamTrainer:
             self._feed.restore(self._position)
 
     def _check_examples(self, examples: Examples) -> None:
-        objective, parameters = self.plan.objective, self._inner.types.state.parameters
+        objective, parameters = self.plan.objective, self.inner.types.state.parameters
         network, functions = objective.network, objective.functions()
         check_examples(network, functions, parameters, examples, "data")
 
@@ -153,7 +100,7 @@ class StreamTrainer:
         `advance(run, epochs)` trains on one block, or on none if `epochs` is 0.
         """
         arguments = self.state, self.arrays
-        identity = self._inner.functions
+        identity = self.inner.functions
         begin = compilation.compile_once(program.begin, (self.plan,), arguments, identity=identity)
         state = place_run(begin(*arguments), self.arrays.data.inputs, self.state).state
         made = int(state.step) - (0 if state.task is None else int(state.task.start))
@@ -173,7 +120,7 @@ class StreamTrainer:
             stream_program.train_block,
             (self.plan,),
             (run.state, arrays),
-            identity=self._inner.functions,
+            identity=self.inner.functions,
         )
         state, means, weight = train(run.state, arrays)
         means, weight = np.asarray(means, np.float64), float(weight)
@@ -210,9 +157,9 @@ class StreamTrainer:
     def _make_arrays(self, place: Place, block: Block) -> BlockArrays:
         """Copies a block to the device, which a CPU does not have to."""
         numbers = block.rows, self._first + place.epochs, place.blocks, self._feed.steps
-        rows, epoch, number, steps = (_number(value, np.int32) for value in numbers)
+        rows, epoch, number, steps = (to_number(value, np.int32) for value in numbers)
         data = place_block(Data._make(block.examples), self.plan.batch_sharding)
-        is_shuffled = _number(self._feed.is_shuffled, np.bool_)
+        is_shuffled = to_number(self._feed.is_shuffled, np.bool_)
         key, span = self.arrays.key, self.arrays.span
         return BlockArrays(data, rows, epoch, number, steps, is_shuffled, key, span)
 
@@ -226,7 +173,7 @@ class StreamTrainer:
         number, stopping = self._first + place.epochs + 1, self.plan.stopping
         if held_out is not None:
             value = np.asarray(held_out[stopping.monitor])
-            arguments = state, value, _number(number, np.int32)
+            arguments = state, value, to_number(number, np.int32)
             keep = compilation.compile_once(stream_program.keep_better, (stopping,), arguments)
             state = keep(*arguments)
             means |= {f"validation_{name}": float(value) for name, value in held_out.items()}
@@ -274,7 +221,7 @@ class StreamTrainer:
 
     def metrics(self, rows: Rows) -> dict[str, Any]:
         """The last row by name."""
-        return self._inner.metrics(rows)
+        return self.inner.metrics(rows)
 
     def shown(self, run: StreamRun, rows: Rows) -> dict[str, Any]:
         """What the progress bar shows: the last row, or the means of the epoch so far."""
@@ -282,7 +229,7 @@ class StreamTrainer:
 
     def history(self, rows: Sequence[Rows]) -> History:
         """The columns of several rows by name."""
-        return self._inner.history(rows)
+        return self.inner.history(rows)
 
     def place(self, run: StreamRun) -> dict[str, Any]:
         """How far a run is within an epoch, for the metadata of a checkpoint."""
@@ -318,7 +265,8 @@ class StreamTrainer:
         if isinstance(self._validation, Data):
             yield from slices(self._validation)
         elif self._validation is not None:
-            for data, block in iterate(self._validation, "validation", lambda _: None, None):
+            for block in iterate(self._validation, "validation", lambda _: None):
+                data = block_data(block, None)
                 whole = jax.tree.map(lambda array, n=block.rows: array[:n], data)
                 for rows, part in slices(whole):
                     yield block.numbers()[rows], part
@@ -327,77 +275,11 @@ class StreamTrainer:
 
     def values(self) -> dict[str, Any]:
         """What decides the numbers of a run, besides its programs."""
-        inner = self._inner.values()
+        inner = self.inner.values()
         return inner | describe_data(self._feed, self._validation)
-
-    def fingerprints(self) -> dict[str, programs.Fingerprint]:
-        """The programs of a run by what they compute."""
-        return self._inner.fingerprints()
 
 
 def describe_data(feed: Feed, validation: Data | Stream | None) -> dict[str, Any]:
     """What tells whether the data of two runs are the same."""
     held_out = identify(validation) if isinstance(validation, Stream) else validation
     return {"data": feed.identity(), "validation": held_out}
-
-
-def make_stream_trainer(
-    plan: Plan,
-    data: Stream | BatchStream,
-    validation: Data | Stream | None,
-    key: Key[Array, ""],
-    state: TrainState | None,
-    epochs: int,
-    given: Any,
-) -> StreamTrainer:
-    """Reads some rows of the stream, and traces what a run calls of the user's functions.
-
-    Args:
-        plan, data, validation, key, state, epochs: the parts of a run.
-        given: the validation data as the caller passed them, for error messages.
-    """
-    feed = _make_feed(data, key, plan.batch_size)
-    plan = plan._replace(batch_size=len(feed.sample.inputs))
-    checks.integer("epochs", epochs, 1, (2**31 - 1) // feed.steps)
-    sample = place("data", _to_data(feed.sample), plan.batch_sharding)
-    held_out: Any = validation
-    if isinstance(validation, Stream):
-        given = held_out = _to_data(read_sample(validation, 1, "validation"))
-    inner = make_trainer(plan, sample, held_out, key, state, epochs, (sample, given))
-    if validation is not None:
-        values = [outline(describe_data(feed, validation)), plan.batch_size]
-        number = _number(zlib.crc32(json.dumps(values).encode()), np.uint32)
-        inner = inner._replace(arrays=inner.arrays._replace(fingerprint=number))
-    if isinstance(validation, Data):
-        validation = scale_weights(validation)
-    return StreamTrainer(inner, feed, validation, epochs)
-
-
-def _make_feed(data: Stream | BatchStream, key: Key[Array, ""], batch_size: Any) -> Feed:
-    """The blocks of a stream; warns if they are too small for a good shuffle."""
-    if isinstance(data, BatchStream):
-        return make_batch_feed(data, batch_size)
-
-    def order(epoch: int, number: int) -> Int[np.ndarray, " pieces"]:
-        return np.asarray(_order(key, _number(epoch, np.int32), number))
-
-    feed = make_stream_feed(data, batch_size, order)
-    weakness = describe_weakness(feed.layout, feed.sample.row_bytes, feed.batch_size)
-    if weakness is not None:
-        warn(f"fit: {weakness}")
-    return feed
-
-
-@functools.partial(jax.jit, static_argnums=2)
-def _order(key: Key[Array, ""], epoch: Int[Array, ""], pieces: int) -> Int[Array, " pieces"]:
-    """The order of a stream's pieces in an epoch."""
-    return shuffle(pieces_key(key), epoch, pieces)
-
-
-def _number(value: int, dtype: type[np.generic]) -> Any:
-    """An array of NumPy, which counts as placed wherever the run is."""
-    return np.array(value, dtype)
-
-
-def _to_data(examples: Examples) -> Data:
-    return Data._make(part if part is None else jnp.asarray(part) for part in examples)

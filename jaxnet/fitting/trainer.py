@@ -12,21 +12,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import NamedSharding, PartitionSpec
-from jaxtyping import Array, Bool, Float, Key, PyTree
+from jaxtyping import Array, Bool, Float, Key
 
 from jaxnet.core import compilation, dtypes, programs, tracing, trees
 from jaxnet.core.finite import is_finite
 from jaxnet.core.settled import settled_key
-from jaxnet.core.sharding import fetch, is_placed, put, remove_placement
+from jaxnet.core.sharding import fetch, put
 from jaxnet.debug.replay import NonFiniteStep, find_step
 from jaxnet.fitting import program
-from jaxnet.fitting.program import EPOCHS_PER_CALL, Plan, RunState
+from jaxnet.fitting.program import EPOCHS_PER_CALL, Plan, RunState, place_run
 from jaxnet.fitting.run_data import RunData, make_run_data
-from jaxnet.nn.metrics import Metric
 from jaxnet.training.batches import count_steps, make_span
-from jaxnet.training.data import Data
-from jaxnet.training.evaluation import slices
+from jaxnet.training.data import Data, slices
 from jaxnet.training.run_check import check_run
 from jaxnet.training.state import (
     TrainState,
@@ -230,39 +227,6 @@ class Trainer(NamedTuple):
             values["epochs"] = int(self.arrays.span.epochs)
         return values
 
-    def fingerprints(self) -> dict[str, programs.Fingerprint]:
-        """The programs of a run by what they compute; the optimizer's contains the others."""
-        # On other devices it is the same run, to rounding.
-        plan = self.plan._replace(batch_sharding=None)
-        state, arrays = remove_placement((self.state, self.arrays))
-        objective, batch_size = plan.objective, plan.batch_size
-
-        def apply(parameters: PyTree, arrays: RunData) -> Array:
-            batches = arrays.batches(batch_size)
-            network = objective.at(batches.fraction(np.int32(0))).network
-            return network.apply(parameters, batches.first().inputs, key=batches.noise_key)
-
-        def evaluate(function: Metric, outputs: Array, arrays: RunData) -> Array:
-            return function(outputs, arrays.batches(batch_size).first().targets)
-
-        start = tracing.trace(functools.partial(program.begin, plan), state, arrays)
-        run: RunState = start.out_info
-        applied = tracing.trace(program.map_members(apply), run.state.parameters, arrays)
-        evaluated = {
-            "loss" if name == "cost" else f"metrics/{name}": tracing.trace(
-                program.map_members(functools.partial(evaluate, function)),
-                applied.out_info,
-                arrays,
-            )
-            for name, function in objective.functions().items()
-        }
-        step = tracing.trace(functools.partial(program.sample, plan), state, arrays)
-        traced = {"network": applied, **evaluated, "initial state": start, "optimizer": step}
-        return {
-            name: programs.fingerprint_jaxpr(each.jaxpr.jaxpr, each.jaxpr.consts)
-            for name, each in traced.items()
-        }
-
 
 def make_trainer(
     plan: Plan,
@@ -319,29 +283,3 @@ def _check_run(plan: Plan, arrays: RunData, state: TrainState | None, given: Any
         check(state, arrays)
     else:
         tracing.shapes(program.map_members(check), state, arrays)
-
-
-def place_run(run: PyTree, inputs: Array, start: TrainState | None) -> RunState:
-    """Copies a run to where an epoch leaves it: a state that is divided among devices stays so.
-
-    From elsewhere, the program would be compiled for both places.
-    """
-    placed = list(filter(is_placed, jax.tree.leaves((inputs, start))))
-    everywhere = inputs.sharding if inputs.committed else None
-    if placed:
-        everywhere = NamedSharding(placed[0].sharding.mesh, PartitionSpec())
-    run = jax.tree.map(lambda leaf: put(leaf, everywhere), run)
-    if start is None:
-        return run
-
-    def like(tree: PyTree, other: PyTree) -> PyTree:
-        return jax.tree.map(lambda a, b: put(a, b.sharding) if is_placed(b) else a, tree, other)
-
-    state = run.state
-    parameters = like(state.parameters, start.parameters)
-    optimizer_state = like(state.optimizer_state, start.optimizer_state)
-    best = state.best
-    if best is not None:
-        best = best._replace(parameters=like(best.parameters, start.parameters))
-    state = state._replace(parameters=parameters, optimizer_state=optimizer_state, best=best)
-    return run._replace(state=state)

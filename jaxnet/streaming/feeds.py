@@ -15,6 +15,7 @@ from jaxnet.streaming.reading import (
     fill_block,
     read_block,
     read_rows,
+    read_sample,
     same_types,
 )
 from jaxnet.streaming.stream import ReadError, Stream
@@ -115,12 +116,6 @@ def make_stream_feed(stream: Stream, batch_size: int, order: Order) -> StreamFee
     sample = read_sample(stream, batch_size, "data")
     layout = make_layout(stream, sample.row_bytes, len(sample.inputs))
     return StreamFeed(stream, layout, sample, order)
-
-
-def read_sample(stream: Stream, rows: int, name: str) -> Examples:
-    """Reads the first rows of a stream, for their types."""
-    stream.check_files()
-    return read_rows(stream, range(min(stream.rows, rows)), name)
 
 
 def identify(stream: Stream) -> dict[str, Any]:

@@ -74,6 +74,12 @@ def read_rows(stream: Stream, rows: range, name: str) -> Examples:
     return check_examples(received, name, where, rows)
 
 
+def read_sample(stream: Stream, rows: int, name: str) -> Examples:
+    """Reads the first rows of a stream, for their types."""
+    stream.check_files()
+    return read_rows(stream, range(min(stream.rows, rows)), name)
+
+
 def check_examples(received: Any, name: str, where: str, rows: range) -> Examples:
     """Converts and checks examples.
 

@@ -114,7 +114,7 @@ class Stream:
         return {
             "rows": checks.integer("rows", self.rows, 1),
             "files": files,
-            "piece": self.piece and checks.integer("piece", self.piece, 1),
+            "piece": None if self.piece is None else checks.integer("piece", self.piece, 1),
             "block_bytes": checks.integer("block_bytes", self.block_bytes, 1),
             "versions": tuple(map(_find_version, files)),
         }

@@ -5,6 +5,7 @@ labels. JAX arrays are used unchanged. An array that would lose its meaning in t
 as a masked array, raises a TypeError.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -14,7 +15,8 @@ from jaxtyping import Array, Float, Int, Num
 
 from jaxnet.core import arrays, checks, console, dtypes
 from jaxnet.core.finite import first_nonfinite
-from jaxnet.core.sharding import check_whole, constrain
+from jaxnet.core.sharding import check_whole, constrain, place
+from jaxnet.streaming.reading import Block
 
 
 class Data(NamedTuple):
@@ -184,3 +186,30 @@ def check_values(name: str, data: Data, given: Any) -> None:
                 f"expected weights of {name} that are non-negative and not all 0. "
                 f"Received: weights from {low} to {high}"
             )
+
+
+def block_data(block: Block, sharding: NamedSharding | None) -> Data:
+    """The examples of a block on the device, with weight 0 for those that only fill it up."""
+    inputs, targets, weights = block.examples
+    real = np.arange(len(inputs)) < block.rows
+    weights = real.astype(np.float32) if weights is None else np.where(real, weights, 0)
+    return place_block(Data(inputs, targets, weights), sharding)  # type: ignore[arg-type]
+
+
+def place_block(data: Data, sharding: NamedSharding | None) -> Data:
+    """Copies NumPy arrays to the device, or to all devices of a batch sharding.
+
+    A CPU takes arrays that are laid out as it needs them without copying.
+    """
+    return place("data", data, sharding) if sharding else jax.device_put(data)
+
+
+SLICE = 1024  # examples that are evaluated at a time
+
+
+def slices(data: Data) -> Iterator[tuple[Int[np.ndarray, " rows"], Data]]:
+    """The rows and examples that `mean_over` evaluates at a time, on the host."""
+    all_rows = np.arange(len(data.inputs))
+    for start in range(0, len(all_rows), SLICE):
+        rows = all_rows[start : start + SLICE]
+        yield rows, jax.tree.map(lambda array, rows=rows: array[rows], data)

@@ -4,10 +4,8 @@ Many examples are processed in slices within one compiled program. The last slic
 example; the examples that it shares with the slice before count once.
 """
 
-import contextlib
 import functools
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -22,15 +20,14 @@ from jaxnet.core.sharding import constrain, find_batch_sharding, place, replicat
 from jaxnet.nn.losses import plain_mean
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
-from jaxnet.streaming.ahead import read_ahead
-from jaxnet.streaming.feeds import read_sample
-from jaxnet.streaming.layout import make_layout
-from jaxnet.streaming.reading import Block, Examples, read_block
+from jaxnet.streaming.blocks import iterate
+from jaxnet.streaming.reading import Examples
 from jaxnet.streaming.stream import Stream
-from jaxnet.streaming.targets import TargetCheck
 from jaxnet.training.data import (
+    SLICE,
     Data,
     DataLike,
+    block_data,
     can_be_padded,
     check_data,
     pad,
@@ -39,14 +36,13 @@ from jaxnet.training.data import (
     take_rows,
 )
 from jaxnet.training.objective import (
+    check_examples,
     check_means,
     check_metrics,
     scale_weights,
     total_weight,
     weighted_means,
 )
-
-SLICE = 1024  # examples that are evaluated at a time
 
 
 @checks.door
@@ -112,68 +108,10 @@ def mean_over_data(
     if identity is not None and can_be_padded(*data):
         data = pad(data)
     program = compilation.compile_once(_mean_over, static, (parameters, data), identity=identity)
-    return program(parameters, data)
+    return program(parameters, data)[0]
 
 
 def _mean_over(
-    network: Network,
-    functions: Mapping[str, Metric],
-    batch_size: int,
-    sharding: NamedSharding | None,
-    parameters: PyTree,
-    data: Data,
-) -> dict[str, Array]:
-    return mean_over(network, functions, parameters, data, batch_size, sharding)
-
-
-def mean_over_stream(
-    network: Network,
-    functions: Mapping[str, Metric],
-    parameters: PyTree,
-    stream: Stream,
-    name: str,
-    batch_size: int = SLICE,
-    sharding: NamedSharding | None = None,
-) -> dict[str, Array]:
-    """The means over a stream, a block at a time.
-
-    The sums over the blocks are in float64.
-
-    Args:
-        name: the name of the stream in error messages.
-    """
-    program, weights, sums = None, 0.0, dict.fromkeys(functions, 0.0)
-
-    def check(examples: Examples) -> None:
-        check_examples(network, functions, parameters, examples, name)
-
-    for data, _ in iterate(stream, name, check, sharding):
-        if program is None:
-            static = network, dict(functions), batch_size, sharding
-            program = compilation.compile_once(_mean_and_weight, static, (parameters, data))
-        means, weight = program(parameters, data)
-        if weight > 0:
-            weights += float(weight)
-            sums = {key: sums[key] + float(weight) * float(means[key]) for key in sums}
-    if weights == 0:
-        raise checks.InvalidValue(f"expected weights of {name} that are not all 0. Received: 0")
-    return {key: jnp.asarray(value / weights, means[key].dtype) for key, value in sums.items()}
-
-
-def check_examples(
-    network: Network,
-    functions: Mapping[str, Metric],
-    parameters: PyTree,
-    examples: Examples,
-    name: str,
-) -> None:
-    """Traces a network and functions of its outputs on examples of a stream."""
-    inputs: Any = jax.ShapeDtypeStruct(examples.inputs.shape, examples.inputs.dtype)
-    data = Data(inputs, jnp.asarray(examples.targets))
-    check_means(network, functions, parameters, data, name, data)
-
-
-def _mean_and_weight(
     network: Network,
     functions: Mapping[str, Metric],
     batch_size: int,
@@ -185,49 +123,33 @@ def _mean_and_weight(
     return means, total_weight(data)
 
 
-def iterate(
+def mean_over_stream(
+    network: Network,
+    functions: Mapping[str, Metric],
+    parameters: PyTree,
     stream: Stream,
     name: str,
-    check: Callable[[Examples], None],
-    sharding: NamedSharding | None,
-) -> Iterator[tuple[Data, Block]]:
-    """Yields the blocks of a stream in the order of its rows, one read ahead in a thread.
+    batch_size: int = SLICE,
+    sharding: NamedSharding | None = None,
+) -> dict[str, Array]:
+    """The means over a stream, which has a name in error messages; added up in float64."""
+    program, weights, sums = None, 0.0, dict.fromkeys(functions, 0.0)
 
-    All have the same size. The rows that fill up the last one have weight 0.
+    def check(examples: Examples) -> None:
+        check_examples(network, functions, parameters, examples, name)
 
-    Args:
-        name: the name of the stream in error messages.
-        check: is called with the first rows and with targets of other values.
-        sharding: of the batches; every device gets the whole block.
-    """
-    sample = read_sample(stream, 1, name)
-    check(sample)
-    layout = make_layout(stream, sample.row_bytes, 1)
-    check_targets = TargetCheck(check, stream.describe)
-
-    def load(pieces: list[range], stop: threading.Event) -> Block:
-        return read_block(stream, pieces, layout.size, sample, name, stop)
-
-    with contextlib.closing(read_ahead(load, layout.in_order())) as blocks:
-        for block in blocks:
-            check_targets(block)
-            yield block_data(block, sharding), block
-
-
-def block_data(block: Block, sharding: NamedSharding | None) -> Data:
-    """The examples of a block on the device, with weight 0 for those that only fill it up."""
-    inputs, targets, weights = block.examples
-    real = np.arange(len(inputs)) < block.rows
-    weights = real.astype(np.float32) if weights is None else np.where(real, weights, 0)
-    return place_block(Data(inputs, targets, weights), sharding)  # type: ignore[arg-type]
-
-
-def place_block(data: Data, sharding: NamedSharding | None) -> Data:
-    """Copies NumPy arrays to the device, or to all devices of a batch sharding.
-
-    A CPU takes arrays that are laid out as it needs them without copying.
-    """
-    return place("data", data, sharding) if sharding else jax.device_put(data)
+    for block in iterate(stream, name, check):
+        data = block_data(block, sharding)
+        if program is None:
+            static = network, dict(functions), batch_size, sharding
+            program = compilation.compile_once(_mean_over, static, (parameters, data))
+        means, weight = program(parameters, data)
+        if weight > 0:
+            weights += float(weight)
+            sums = {key: sums[key] + float(weight) * float(means[key]) for key in sums}
+    if weights == 0:
+        raise checks.InvalidValue(f"expected weights of {name} that are not all 0. Received: 0")
+    return {key: jnp.asarray(value / weights, means[key].dtype) for key, value in sums.items()}
 
 
 def mean_over(
@@ -258,14 +180,6 @@ def mean_over(
     return {name: plain_mean(values, weights) for name, values in means.items()}
 
 
-def slices(data: Data) -> Iterator[tuple[Int[np.ndarray, " rows"], Data]]:
-    """The rows and examples that `mean_over` evaluates at a time, on the host."""
-    all_rows = np.arange(len(data.inputs))
-    for start in range(0, len(all_rows), SLICE):
-        rows = all_rows[start : start + SLICE]
-        yield rows, jax.tree.map(lambda array, rows=rows: array[rows], data)
-
-
 @checks.door
 def predict(
     network: Network,
@@ -274,7 +188,7 @@ def predict(
     *,
     batch_size: int = SLICE,
     batch_sharding: NamedSharding | None = None,
-) -> Float[Array, "examples ..."] | np.ndarray:
+) -> Any:
     """Computes the network's outputs for all inputs, in batches and without noise.
 
     Args:
@@ -287,7 +201,7 @@ def predict(
             then has all outputs.
 
     Returns:
-        The outputs as a JAX array; those of a stream as a NumPy array in the host's memory.
+        The outputs `[examples, ...]`: a JAX array, or for a stream a NumPy array of all its rows.
 
     Raises:
         ValueError, TypeError: an invalid argument, before anything is compiled.
@@ -340,11 +254,12 @@ def _predict_stream(
     def check(examples: Examples) -> None:
         tracing.shapes(network.apply, parameters, examples.inputs)
 
-    for data, block in iterate(stream, "data", check, sharding):
+    for block in iterate(stream, "data", check):
+        inputs = block_data(block, sharding).inputs
         if program is None:
-            static, arguments = (network, batch_size, sharding), (parameters, data.inputs)
+            static, arguments = (network, batch_size, sharding), (parameters, inputs)
             program = compilation.compile_once(_predict, static, arguments)
-        outputs = np.asarray(program(parameters, data.inputs))
+        outputs = np.asarray(program(parameters, inputs))
         if made == 0:
             results = np.empty((stream.rows, *outputs.shape[1:]), outputs.dtype)
         results[made : made + block.rows] = outputs[: block.rows]

@@ -16,6 +16,7 @@ from jaxnet.nn.losses import Loss, plain_mean, relative_weights
 from jaxnet.nn.metrics import Metric
 from jaxnet.nn.network import Network, check_network
 from jaxnet.nn.precision import widen
+from jaxnet.streaming.reading import Examples
 from jaxnet.training.data import Data
 
 
@@ -141,6 +142,19 @@ def check_means(
     with blame(subject, data, given):
         outputs = tracing.shapes(network.apply, parameters, data.inputs)
         check_outputs(functions, outputs, data)
+
+
+def check_examples(
+    network: Network,
+    functions: Mapping[str, Metric],
+    parameters: PyTree,
+    examples: Examples,
+    name: str,
+) -> None:
+    """Traces a network and functions of its outputs on examples of a stream."""
+    inputs: Any = jax.ShapeDtypeStruct(examples.inputs.shape, examples.inputs.dtype)
+    data = Data(inputs, jnp.asarray(examples.targets))
+    check_means(network, functions, parameters, data, name, data)
 
 
 def check_outputs(functions: Mapping[str, Metric], outputs: Any, data: Data) -> None:
