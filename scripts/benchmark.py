@@ -62,7 +62,7 @@ assert peers  # imported for the contenders that it enters
 PACKAGES = "jaxnet-dense jax jaxlib optax flax equinox keras torch scikit-learn numpy"
 SECONDS = 1.0  # that steady runs fill at least, times the repeats
 SHORT = 5.0  # seconds of a first run that is made in several processes
-EXTRAS = ["growth", "first", "sweeps", "halving"]  # measured only where they are asked for
+EXTRAS = ["growth", "first", "sweeps", "halving", "streams"]  # only where asked for
 ENVIRONMENT = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
 
 
@@ -260,6 +260,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--first", action="store_true", help="also how long a first result takes")
     parser.add_argument("--sweeps", action="store_true", help="also 10,000 networks of ten widths")
     parser.add_argument("--halving", action="store_true", help="also what halving saves")
+    parser.add_argument("--streams", action="store_true", help="also 4 GB of data in 1 GB")
     parser.add_argument("--json", metavar="FILE", help="write the results as JSON")
     parser.add_argument(
         "--markdown",
@@ -329,6 +330,11 @@ def main() -> None:
         from benchmarking import halving
 
         results["halving"] = halving.measure(arguments.quick)
+    results["streams"] = {}
+    if arguments.streams:
+        from benchmarking import streams
+
+        results["streams"] = streams.measure(arguments.quick, arguments.repeats)
     found = [result for w in results["workloads"] for result in w["contenders"].values()]
     found += [result for rows in results["sweeps"].values() for result in rows.values()]
     results["devices"] = sorted({result["device"] for result in found if "device" in result})

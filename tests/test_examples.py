@@ -321,3 +321,13 @@ def test_crowded_valley(tmp_path: Path) -> None:
         assert re.search(rf"^{name}  +\d+\.\d+ +\d +\d$", text, re.MULTILINE)
     assert len((tmp_path / "results" / "trials.csv").read_text().splitlines()) == 33
     assert (tmp_path / "results" / "losses.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_data_larger_than_memory_train_as_well_as_data_in_memory(tmp_path: Path) -> None:
+    """With one line changed, to another order of the examples."""
+    accuracies = [
+        numbers(output(tmp_path, "larger_than_memory.py", "--from", source), "accuracy")[0]
+        for source in ("memory", "file", "iterator")
+    ]
+    assert min(accuracies) > 0.7
+    assert max(accuracies) - min(accuracies) < 0.05

@@ -57,6 +57,8 @@ def body(results: dict[str, Any]) -> str:
     if results["halving"]:
         parts += ["## Halving", _HALVING, _saved(results["halving"]["sweep"])]
         parts += [_SEARCH, _searched(results["halving"]["search"])]
+    if results["streams"]:
+        parts += ["## Data larger than memory", _STREAMS, _streams(results["streams"])]
     if results["growth"]:
         parts += ["## How cost grows", _growth_text(results)]
         parts += [_growth(axis, rows) for axis, rows in results["growth"].items()]
@@ -74,6 +76,26 @@ def _header(results: dict[str, Any]) -> str:
         f"{sizes.capitalize()}; steady seconds are the median of at least "
         f"{results['repeats']} runs. Machines are noisy: trust ratios, and no ratio under 1.1."
     )
+
+
+_STREAMS = (
+    "W3's network on 4 GB of rows, with 1 GB for the data of each process: examples per second in "
+    "the passes after the first, and anonymous memory after each pass. The contenders are "
+    "described in `scripts/benchmarking/streams.py`."
+)
+
+
+def _streams(results: dict[str, Any]) -> str:
+    best = results["jaxnet train, in memory"].get("rate")
+    rows = []
+    for name, result in results.items():
+        if "failed" in result:
+            rows.append([name, _failure(result), "-", "-"])
+            continue
+        megabytes = ", ".join(f"{value:.0f}" for value in result["megabytes"])
+        share = f"{result['rate'] / best:.2f}" if best else "-"
+        rows.append([name, f"{result['rate']:,.0f}", share, megabytes])
+    return table(["", "examples/s", "of `train`", "MB"], rows)
 
 
 def _ratios(workloads: list[dict[str, Any]]) -> str:

@@ -61,6 +61,7 @@ Result = dict[str, Any]
 
 def jaxnet_train(folder: pathlib.Path) -> Result:
     import jax
+
     import jaxnet
 
     data = [jax.numpy.asarray(np.load(folder / f"{n}.npy", mmap_mode="r")[:PART]) for n in NAMES]
@@ -79,6 +80,7 @@ def jaxnet_train(folder: pathlib.Path) -> Result:
 
 def jaxnet_fit(folder: pathlib.Path) -> Result:
     import jax
+
     import jaxnet
 
     stream = jaxnet.numpy_stream(*(folder / f"{name}.npy" for name in NAMES))
