@@ -6,12 +6,14 @@ from typing import Any, NamedTuple, Union
 
 import numpy as np
 
+from jaxnet.core import checks
 from jaxnet.streaming.batch_stream import BatchStream
 from jaxnet.streaming.layout import Layout, make_layout
 from jaxnet.streaming.reading import (
     Block,
     Examples,
-    check_examples,
+    check_values,
+    convert,
     fill_block,
     read_block,
     read_rows,
@@ -193,21 +195,23 @@ class BatchFeed(NamedTuple):
                 if stop.is_set():
                     raise ReadError("the run has ended")
                 where = f"{self.describe(piece)} of epoch {place.epoch + 1}"
-                examples = self._take(piece, where)
-                same_types(self.sample, examples, "data", where)
+                received = take_batch(self.batches, where)
+                with checks.about(where):
+                    examples = self._convert(received, piece)
+                    same_types(self.sample, examples, "data")
                 yield piece[: len(examples.inputs)], examples
 
         block = fill_block(read(), self.size, self.sample)
+        check_values(block, "data", self.describe)
         return block._replace(position=self.batches.position())
 
-    def _take(self, piece: range, where: str) -> Examples:
-        """Takes the next batch; the last one of an epoch may have fewer rows."""
-        received = take_batch(self.batches, where)
+    def _convert(self, received: Any, piece: range) -> Examples:
+        """Converts a batch; the last one of an epoch may have fewer rows."""
         is_last = piece.stop == self.batches.batches * self.batch_size
         if is_last and isinstance(received, tuple) and received:
             rows = np.shape(received[0])[:1]
             piece = piece[: max(*rows, 1)] if rows else piece
-        return check_examples(received, "data", where, piece)
+        return convert(received, "data", len(piece))
 
     def restore(self, position: Any) -> None:
         """Sets the position of the iterator."""
@@ -222,7 +226,8 @@ def make_batch_feed(batches: BatchStream, batch_size: int) -> BatchFeed:
     """Takes the first batch of an iterator, for its types, and puts the iterator back."""
     start = batches.position()
     received = take_batch(batches, "batch 0")
-    sample = check_examples(received, "data", "batch 0", range(batch_size))
+    with checks.about("batch 0"):
+        sample = convert(received, "data", batch_size)
     batches.iterator.set_state(start)
     most = batches.block_bytes // (sample.row_bytes * batch_size)
     together = min(max(most, 1), batches.batches)

@@ -23,10 +23,14 @@ class NumpyFile(NamedTuple):
 
     def read(self, start: int, stop: int) -> np.ndarray:
         """Reads rows; fewer than asked for if the file ends."""
-        row = int(np.prod(self.shape[1:]))
-        offset = self.offset + start * row * self.dtype.itemsize
-        values = np.fromfile(self.path, self.dtype, (stop - start) * row, offset=offset)
-        return values[: len(values) // row * row].reshape(-1, *self.shape[1:])
+        values = np.empty((stop - start, *self.shape[1:]), self.dtype)
+        size, read = len(values) and values[0].nbytes, 0
+        memory = values.reshape(-1).view(np.uint8).data
+        with open(self.path, "rb", buffering=0) as file:
+            file.seek(self.offset + start * size)
+            while count := file.readinto(memory[read:]):
+                read += count
+        return values[: read // size]
 
 
 Source = NumpyFile | np.ndarray

@@ -1,13 +1,13 @@
 """What was read of a stream: converted as in `fit`, checked, and copied into a block."""
 
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from jaxnet.core import arrays, checks
-from jaxnet.core.finite import first_nonfinite
+from jaxnet.core.finite import first_index, first_nonfinite
 from jaxnet.streaming.stream import ReadError, Stream
 
 HEAVIEST = 2.0**20  # weight, so that the sum of any number of them is finite
@@ -20,10 +20,13 @@ class Examples(NamedTuple):
     targets: np.ndarray
     weights: np.ndarray | None = None
 
-    def types(self) -> dict[str, str]:
-        """The dtype and shape of a row of each part, in words."""
-        parts = {name: part for name, part in self._asdict().items() if part is not None}
-        return {name: f"{part.dtype}{list(part.shape[1:])}" for name, part in parts.items()}
+    def types(self) -> list[Any]:
+        """The dtype and the shape of a row of each part."""
+        return [None if part is None else (part.dtype, part.shape[1:]) for part in self]
+
+    def describe(self) -> str:
+        """Puts the types into words."""
+        return ", ".join(f"{n} {part.dtype}{list(part.shape[1:])}" for n, part in _parts(self))
 
     def take(self, first: int, count: int) -> "Examples":
         """Some consecutive rows."""
@@ -58,20 +61,29 @@ class Block(NamedTuple):
         return np.concatenate([np.arange(piece.start, piece.stop) for piece in self.pieces])
 
 
-def read_rows(stream: Stream, rows: range, name: str) -> Examples:
+def read_rows(stream: Stream, rows: range, name: str, like: Examples | None = None) -> Examples:
     """Reads, converts and checks consecutive rows.
 
     Args:
         stream: any.
         rows: which ones, at least one.
         name: the name of the stream in error messages.
+        like: other examples of the stream, whose types these must have.
     """
-    where = stream.describe(rows)
     try:
         received = stream.read(rows.start, rows.stop)
     except Exception as error:
-        raise ReadError(f"could not read {where}: {type(error).__name__}: {error}") from error
-    return check_examples(received, name, where, rows)
+        raise ReadError(
+            f"could not read {stream.describe(rows)}: {type(error).__name__}: {error}"
+        ) from error
+    try:
+        examples = convert(received, name, len(rows))
+        if like is not None:
+            same_types(like, examples, name)
+        return examples
+    except (checks.InvalidType, checks.InvalidValue):
+        with checks.about(stream.describe(rows)):
+            raise
 
 
 def read_sample(stream: Stream, rows: int, name: str) -> Examples:
@@ -80,54 +92,34 @@ def read_sample(stream: Stream, rows: int, name: str) -> Examples:
     return read_rows(stream, range(min(stream.rows, rows)), name)
 
 
-def check_examples(received: Any, name: str, where: str, rows: range) -> Examples:
-    """Converts and checks examples.
-
-    Args:
-        received: from the function of the user.
-        name: the name of the data in error messages.
-        where: names the rows in error messages.
-        rows: their numbers.
-    """
-    with checks.about(where):
-        if not isinstance(received, tuple) or len(received) not in (2, 3):
-            raise checks.InvalidType(
-                f"expected {name} as a tuple (inputs, targets) or (inputs, targets, weights). "
-                f"Received: {checks.describe(received)}"
-            )
-        parts = zip(Examples._fields, received, strict=False)
-        examples = Examples(*(_convert(f"{part} of {name}", values) for part, values in parts))
-        if examples.inputs.ndim < 2:
-            raise checks.InvalidValue(
-                f"expected inputs of {name} of shape [examples, features]. "
-                f"Received: {list(examples.inputs.shape)}"
-            )
-        for part, values in _parts(examples):
-            is_weights = part == "weights"
-            if values.shape[:1] != (len(rows),) or (is_weights and values.ndim != 1):
-                raise checks.InvalidValue(
-                    f"expected {part} of {name} for {len(rows)} rows"
-                    f"{', one number each' if is_weights else ''}. Received: {list(values.shape)}"
-                )
+def convert(received: Any, name: str, rows: int) -> Examples:
+    """Converts what a function of the user's returned for a number of rows."""
+    if not isinstance(received, tuple) or len(received) not in (2, 3):
+        raise checks.InvalidType(
+            f"expected {name} as a tuple (inputs, targets) or (inputs, targets, weights). "
+            f"Received: {checks.describe(received)}"
+        )
+    parts = zip(Examples._fields, received, strict=False)
+    examples = Examples(*(_convert(f"{part} of {name}", values) for part, values in parts))
+    if examples.inputs.ndim < 2:
+        raise checks.InvalidValue(
+            f"expected inputs of {name} of shape [examples, features]. "
+            f"Received: {list(examples.inputs.shape)}"
+        )
     for part, values in _parts(examples):
-        if (index := first_nonfinite(values)) is not None:
-            place = rows.start + index[0], *index[1:]
+        is_weights = part == "weights"
+        if values.shape[:1] != (rows,) or (is_weights and values.ndim != 1):
             raise checks.InvalidValue(
-                f"{where}: expected finite {part} of {name}. Received: {values[index]} at index "
-                f"{place}"
-            )
-    if examples.weights is not None:
-        low, high = examples.weights.min(), examples.weights.max()
-        if low < 0 or high > HEAVIEST:
-            raise checks.InvalidValue(
-                f"{where}: expected weights of {name} from 0 to 2**20. Received: weights from "
-                f"{low} to {high}"
+                f"expected {part} of {name} for {rows} rows"
+                f"{', one number each' if is_weights else ''}. Received: {list(values.shape)}"
             )
     return examples
 
 
 def _convert(name: str, values: Any) -> np.ndarray:
     integers = np.int32 if name.startswith("targets") else np.float32
+    if type(values) is np.ndarray and values.dtype in (np.float32, integers):
+        return values
     is_jax = type(values).__module__.partition(".")[0] in ("jax", "jaxlib")
     converted = arrays.convert(name, np.asarray(values) if is_jax else values, integers)
     return np.asarray(converted)
@@ -164,27 +156,48 @@ def read_block(
         for piece in pieces:
             if stop is not None and stop.is_set():
                 raise ReadError("the run has ended")
-            examples = read_rows(stream, piece, name)
-            same_types(like, examples, name, stream.describe(piece))
-            yield piece, examples
+            yield piece, read_rows(stream, piece, name, like)
 
     try:
-        return fill_block(read(), size, like)
+        block = fill_block(read(), size, like)
+        check_values(block, name, stream.describe)
+        return block
     finally:  # wrong rows may come from a file that has changed
         stream.check_files()
 
 
-def same_types(like: Examples, examples: Examples, name: str, where: str) -> None:
+def same_types(like: Examples, examples: Examples, name: str) -> None:
     """Checks that examples have the types of others."""
     if like.types() != examples.types():
         raise checks.InvalidValue(
-            f"{where}: expected {name} of the same types everywhere, {_list(like)}. "
-            f"Received: {_list(examples)}"
+            f"expected {name} of the same types everywhere, {like.describe()}. "
+            f"Received: {examples.describe()}"
         )
 
 
-def _list(examples: Examples) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in examples.types().items())
+def check_values(block: Block, name: str, describe: Callable[[range], str]) -> None:
+    """Checks that all values of a block are finite, and its weights in their range.
+
+    Args:
+        block: any.
+        name: the name of the data in error messages.
+        describe: names a piece in error messages.
+    """
+    parts = dict(_parts(block.examples))
+    wrong = {part: first_nonfinite(values) for part, values in parts.items()}
+    expected = {part: f"finite {part} of {name}" for part in parts}
+    weights = block.examples.weights
+    if weights is not None and not wrong["weights"]:
+        wrong["weights"] = first_index((weights < 0) | (weights > HEAVIEST))
+        expected["weights"] = f"weights of {name} from 0 to 2**20"
+    for part, index in wrong.items():
+        if index is not None:
+            row = int(block.numbers()[index[0]])
+            where = next(describe(piece) for piece in block.pieces if row in piece)
+            raise checks.InvalidValue(
+                f"{where}: expected {expected[part]}. Received: {parts[part][index]} at index "
+                f"{(row, *index[1:])}"
+            )
 
 
 def fill_block(parts: Iterable[tuple[range, Examples]], size: int, like: Examples) -> Block:
