@@ -113,8 +113,9 @@ def drawn(network: Any, seed: int = 0) -> Any:
 
 def mostly_slow(cases: Any) -> list[Any]:
     """Every third case, and the others as slow ones, which run before a release."""
-    slow = pytest.mark.slow
-    return [c if i % 3 == 0 else pytest.param(c, marks=slow) for i, c in enumerate(cases)]
+    parameters = [c if type(c) is tuple else (c,) for c in cases]
+    marks = [() if i % 3 == 0 else pytest.mark.slow for i in range(len(parameters))]
+    return [pytest.param(*p, marks=m) for p, m in zip(parameters, marks, strict=True)]
 
 
 HANGS = 3600  # seconds after which a process hangs, however slow the machine is

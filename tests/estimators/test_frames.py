@@ -71,6 +71,7 @@ def test_the_same_seed_gives_the_same_bits(classifier):
     np.testing.assert_array_equal(again.predict_proba(FRAME), classifier.predict_proba(FRAME))
 
 
+@pytest.mark.slow
 def test_real_classes_are_learned_as_well_as_by_boosted_trees():
     X, y = load_breast_cancer(return_X_y=True, as_frame=True)
     train, test, labels, true = train_test_split(X, y, random_state=0, stratify=y)
@@ -79,6 +80,7 @@ def test_real_classes_are_learned_as_well_as_by_boosted_trees():
     assert ours < 1.05 * theirs
 
 
+@pytest.mark.slow
 def test_real_numbers_are_predicted_as_well_as_by_boosted_trees():
     X, y = load_diabetes(return_X_y=True, as_frame=True)
     train, test, numbers, true = train_test_split(X, y, random_state=0)

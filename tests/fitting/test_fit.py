@@ -59,8 +59,16 @@ def test_bits_are_those_of_train(batch_size):
     assert run.stopped == "finished"
 
 
-@pytest.mark.parametrize("loss", ["softmax_cross_entropy", "squared_error"])
-@pytest.mark.parametrize("activation", ["relu", "gelu", "sigmoid"])
+@pytest.mark.parametrize(
+    "activation, loss",
+    helpers.mostly_slow(
+        [
+            *[("relu", "softmax_cross_entropy"), ("gelu", "softmax_cross_entropy")],
+            *[("sigmoid", "softmax_cross_entropy"), ("gelu", "squared_error")],
+            *[("relu", "squared_error"), ("sigmoid", "squared_error")],
+        ]
+    ),
+)
 def test_bits_are_those_of_train_whatever_the_network_is_made_of(activation, loss):
     """Normalization, dropout and a single output: programs in which compiler options show.
 
@@ -83,11 +91,13 @@ def test_bits_are_those_of_train_whatever_the_network_is_made_of(activation, los
 
 @pytest.mark.parametrize(
     ("rows", "batch_size", "weighted"),
-    [
-        *[(41, 16, False), (41, 25, True), (41, None, True)],
-        *[(50, 16, True), (50, 25, False), (50, None, False)],
-        *[(64, 16, True), (64, 25, False), (64, None, True)],
-    ],
+    helpers.mostly_slow(
+        [
+            *[(41, 16, False), (41, 25, True), (41, None, True)],
+            *[(50, None, False), (50, 16, True), (50, 25, False)],
+            *[(64, 25, False), (64, 16, True), (64, None, True)],
+        ]
+    ),
 )
 def test_padding_changes_nothing_but_the_rounding_of_sums_over_all_rows(rows, batch_size, weighted):
     random = np.random.default_rng(rows)
@@ -272,13 +282,15 @@ def stop_by_hand(values, stopping):
 
 @pytest.mark.parametrize(
     "stopping",
-    [
-        jaxnet.EarlyStopping(4, "accuracy", "max"),
-        jaxnet.EarlyStopping(4, "accuracy", "max", min_delta=0.08),
-        jaxnet.EarlyStopping(7, "cost", min_delta=0.02),
-        jaxnet.EarlyStopping(None, "accuracy", "max"),
-        jaxnet.EarlyStopping(3, "accuracy", "min"),
-    ],
+    helpers.mostly_slow(
+        [
+            jaxnet.EarlyStopping(4, "accuracy", "max", min_delta=0.08),
+            jaxnet.EarlyStopping(4, "accuracy", "max"),
+            jaxnet.EarlyStopping(None, "accuracy", "max"),
+            jaxnet.EarlyStopping(7, "cost", min_delta=0.02),
+            jaxnet.EarlyStopping(3, "accuracy", "min"),
+        ]
+    ),
 )
 def test_any_metric_is_monitored(stopping):
     options = {"validation": HELD_OUT, "optimizer": jaxnet.adam(0.05), "epochs": 40}

@@ -18,18 +18,19 @@ from processes_helpers import NETWORK, OPTIMIZER, divide, make_data, make_key
 
 import jaxnet
 
-jax.config.update("jax_num_cpu_devices", 1)
-jax.distributed.initialize(
-    num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
-    process_id=int(os.environ["JAX_PROCESS_ID"]),
-    initialization_timeout=120,
-    heartbeat_timeout_seconds=30,
-    shutdown_timeout_seconds=30,
-)
+if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 1)
+    jax.distributed.initialize(
+        num_processes=int(os.environ["JAX_NUM_PROCESSES"]),
+        process_id=int(os.environ["JAX_PROCESS_ID"]),
+        initialization_timeout=120,
+        heartbeat_timeout_seconds=30,
+        shutdown_timeout_seconds=30,
+    )
 
 RANK = jax.process_index()
 KEY = make_key()
-FOLDER = sys.argv[1]
+FOLDER, *MODE = sys.argv[1:] or [""]
 MESH = Mesh(np.array(jax.devices()), ("d",))
 SHARDING = NamedSharding(MESH, PartitionSpec("d"))
 
@@ -133,8 +134,13 @@ def run_scenarios():
     tell("evaluate", cost=float(cost), outputs=np.asarray(outputs).tolist())
 
 
-if sys.argv[2:] == ["killed"]:
-    every = jaxnet.Checkpoints(os.path.join(FOLDER, "killed"), every=1)
-    fit("killed", checkpoints=every, on_epoch=kill_once)
-else:
-    run_scenarios()
+def main():
+    if MODE == ["killed"]:
+        every = jaxnet.Checkpoints(os.path.join(FOLDER, "killed"), every=1)
+        fit("killed", checkpoints=every, on_epoch=kill_once)
+    else:
+        run_scenarios()
+
+
+if __name__ == "__main__":
+    main()
