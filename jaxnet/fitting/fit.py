@@ -199,6 +199,14 @@ def fit(
     inputs)` predicts. In a metric, `jax.lax.pmean(outputs, "members")` is the mean over the
     members; an `EarlyStopping` that monitors such a metric stops them together.
 
+    **Several processes.** Under `jax.distributed`, with a `batch_sharding` on the devices of
+    several processes, all of them call `fit` with the same arguments, and make one run: other data,
+    another key or other functions in one of them are a ValueError. Each may have its own
+    `on_epoch`. If one stops, by `on_epoch`, Ctrl-C or SIGTERM, all stop after the same epoch.
+    Process 0 alone shows the progress, and reads and writes the checkpoints. If a process dies, the
+    others end with an error of JAX; started again, they resume the run. `scripts/supervise.py` does
+    that.
+
     **Streams.** The data may be a `Stream`, or a `BatchStream` of batches from an iterator. Then
     the host looks at the run after every block of the stream. A checkpoint at an interval of time,
     or after Ctrl-C, may be in the middle of an epoch, and the run is resumed there, bit for bit.
