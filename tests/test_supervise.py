@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import helpers
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -37,20 +38,20 @@ def test_all_processes_start_again_if_one_fails(tmp_path):
 if starts == 0 and rank == "1":
     sys.exit(7)
 if starts == 0:
-    time.sleep(60)  # as in a collective operation that never ends
+    time.sleep(3600)  # as in a collective operation that never ends
 assert sys.argv[1] == "argument" and n == "2"
 """
     process = supervise(tmp_path, script, "--processes", "2")
-    _, errors = process.communicate(timeout=50)
+    _, errors = process.communicate(timeout=helpers.HANGS)
     assert process.returncode == 0
     assert "a process ended with 7; restarting all" in errors
     assert starts(tmp_path) == [2, 2]
 
 
 def test_the_supervisor_gives_up_with_the_status_of_the_process(tmp_path):
-    script = "os.kill(os.getpid(), 9) if rank == '0' else time.sleep(60)"
+    script = "os.kill(os.getpid(), 9) if rank == '0' else time.sleep(3600)"
     process = supervise(tmp_path, script, "--processes", "2", "--restarts", "1")
-    process.communicate(timeout=50)
+    process.communicate(timeout=helpers.HANGS)
     assert process.returncode == 128 + 9
     assert starts(tmp_path) == [2, 2]
 
@@ -62,10 +63,10 @@ import signal
 for n in (signal.SIGTERM, signal.SIGINT):
     signal.signal(n, lambda number, _: sys.exit(128 + number))
 pathlib.Path(f"ready-{rank}").touch()
-time.sleep(60)
+time.sleep(3600)
 """
     process = supervise(tmp_path, script, "--processes", "2", start_new_session=True)
-    deadline = time.monotonic() + 50
+    deadline = time.monotonic() + helpers.HANGS
     while not all((tmp_path / f"ready-{rank}").exists() for rank in range(2)):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -73,7 +74,7 @@ time.sleep(60)
         os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    process.communicate(timeout=50)
+    process.communicate(timeout=helpers.HANGS)
     assert process.returncode == 128 + number
     assert starts(tmp_path) == [1, 1]
 
@@ -83,6 +84,6 @@ time.sleep(60)
 )
 def test_wrong_options_are_refused(tmp_path, options):
     process = supervise(tmp_path, "", *options)
-    _, errors = process.communicate(timeout=50)
+    _, errors = process.communicate(timeout=helpers.HANGS)
     assert process.returncode == 2 and "error: " in errors
     assert not list(tmp_path.glob("starts-*"))
