@@ -15,6 +15,7 @@ from jaxtyping import PyTree
 
 from jaxnet.core import checks
 from jaxnet.core.dtypes import is_concrete, is_key
+from jaxnet.core.trees import restore_key
 
 NAME = "batch_sharding"
 Tree = TypeVar("Tree")
@@ -80,12 +81,10 @@ def place(name: str, tree: Tree, sharding: NamedSharding | None) -> Tree:
 
 def put(leaf: Any, sharding: Any) -> Any:
     """Copies an array to devices; for those of other processes, these pass the same array."""
-    is_here = not isinstance(leaf, jax.Array) or leaf.is_fully_addressable
-    if sharding is None or sharding.is_fully_addressable or not is_here:
+    if sharding is None or sharding.is_fully_addressable or spans_processes(leaf):
         return jax.device_put(leaf, sharding)
     if is_key(leaf):
-        data = put(jax.random.key_data(leaf), sharding)
-        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+        return restore_key(put(jax.random.key_data(leaf), sharding), leaf)
     values = np.asarray(leaf)
     return jax.make_array_from_callback(values.shape, sharding, lambda index: values[index])
 
@@ -94,11 +93,10 @@ def fetch(tree: Tree) -> Tree:
     """Copies arrays on devices of several processes to this one, which all processes call."""
 
     def fetch_leaf(leaf: Any) -> Any:
-        if not isinstance(leaf, jax.Array) or leaf.is_fully_addressable:
+        if not spans_processes(leaf):
             return leaf
         if is_key(leaf):
-            data = fetch_leaf(jax.random.key_data(leaf))
-            return jax.random.wrap_key_data(data, impl=jax.random.key_impl(leaf))
+            return restore_key(fetch_leaf(jax.random.key_data(leaf)), leaf)
         return jax.numpy.asarray(multihost_utils.process_allgather(leaf, tiled=True))
 
     fetched: Tree = jax.tree.map(fetch_leaf, tree)

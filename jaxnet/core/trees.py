@@ -35,6 +35,18 @@ def plain_leaves(tree: Any) -> list[Any]:
     return [jax.random.key_data(leaf) if is_key(leaf) else leaf for leaf in jax.tree.leaves(tree)]
 
 
+def restore_key(data: Any, leaf: Any) -> Any:
+    """Returns the data of a key as a key like the leaf; another array as it is.
+
+    >>> key = jax.random.key(1)
+    >>> restore_key(jax.random.key_data(key), key) == key
+    Array(True, dtype=bool)
+    """
+    if not is_key(leaf):
+        return data
+    return jax.random.wrap_key_data(jnp.asarray(data), impl=jax.random.key_impl(leaf))
+
+
 def types(tree: Any) -> tuple[Any, tuple[Any, ...]]:
     """Returns a tree's structure, and the shapes and dtypes of its leaves."""
     leaves, containers = jax.tree.flatten(tree)

@@ -17,7 +17,6 @@ from jax.experimental import multihost_utils
 from jaxtyping import PyTree
 
 from jaxnet.core import checks, trees
-from jaxnet.core.dtypes import is_key
 from jaxnet.core.sharding import fetch, remove_placement
 from jaxnet.fitting.run_directory import Checkpoints, NoDirectory, RunDirectory, Saved
 from jaxnet.fitting.run_identity import Identity
@@ -122,7 +121,9 @@ class SharedDirectory(NoDirectory):
             np.asarray(leaf) if saved else np.zeros(leaf.shape, leaf.dtype)
             for leaf in trees.plain_leaves(tree)
         ]
-        state, history = _unflatten(multihost_utils.broadcast_one_to_all(leaves), tree)
+        sent = multihost_utils.broadcast_one_to_all(leaves)
+        restored = map(trees.restore_key, sent, jax.tree.leaves(tree))
+        state, history = jax.tree.unflatten(jax.tree.structure(tree), restored)
         place = self._send(saved.place if saved else None)
         return Saved(state, history, epoch, reasons[reason], place)
 
@@ -170,15 +171,3 @@ def open_directory(
         return NoDirectory()
     make = functools.partial(RunDirectory, checkpoints, identity)
     return SharedDirectory(processes, make) if processes.are_many else make()
-
-
-def _unflatten(leaves: list[np.ndarray], tree: PyTree) -> PyTree:
-    """The inverse of `trees.plain_leaves` for a tree of those types."""
-    types = jax.tree.leaves(tree)
-    wrapped = [
-        jax.random.wrap_key_data(jax.numpy.asarray(leaf), impl=jax.random.key_impl(kind))
-        if is_key(kind)
-        else leaf
-        for leaf, kind in zip(leaves, types, strict=True)
-    ]
-    return jax.tree.unflatten(jax.tree.structure(tree), wrapped)

@@ -110,7 +110,7 @@ class StreamFeed(NamedTuple):
 
     def identity(self) -> dict[str, Any]:
         """What decides the contents of the blocks, besides the key."""
-        return {"rows": self.layout.rows, **self.layout._asdict(), **identify(self.stream)}
+        return {**self.layout._asdict(), **identify(self.stream)}
 
 
 def make_stream_feed(stream: Stream, batch_size: int, order: Order) -> StreamFeed:

@@ -64,7 +64,7 @@ def parquet_stream(
             raise checks.InvalidValue(
                 f"expected files in the Parquet format. Received: {path}: {error}"
             ) from None
-        for name in itertools.chain(*(c if isinstance(c, tuple) else (c,) for c in columns)):
+        for name in _names(columns):
             if name not in found.schema_arrow.names:
                 raise checks.InvalidValue(
                     f"expected a column {name!r}. Received: {path}, which has the columns "
@@ -93,6 +93,12 @@ def _check_columns(name: str, given: Any) -> Columns:
     return tuple(given)
 
 
+def _names(columns: tuple[Columns, ...]) -> list[str]:
+    """The names of all columns, each once."""
+    parts = (each if isinstance(each, tuple) else (each,) for each in columns)
+    return list(dict.fromkeys(itertools.chain(*parts)))
+
+
 def _read(
     groups: tuple[tuple[str, int], ...],
     starts: tuple[int, ...],
@@ -110,9 +116,8 @@ def _read(
 def _read_group(path: str, group: int, columns: tuple[Columns, ...]) -> tuple[np.ndarray, ...]:
     from pyarrow import parquet
 
-    names = itertools.chain(*(c if isinstance(c, tuple) else (c,) for c in columns))
     with parquet.ParquetFile(path) as file:
-        table = file.read_row_group(group, columns=list(dict.fromkeys(names)), use_threads=False)
+        table = file.read_row_group(group, columns=_names(columns), use_threads=False)
     return tuple(_to_array(table, each) for each in columns)
 
 
